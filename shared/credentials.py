@@ -1,0 +1,130 @@
+"""Keys of sources and of people: how write keys look, are stored, and are checked; hashed users.
+
+A key is `prn_live_<id 12>_<secret 32>_<crc32 6>` in base62, so that secret scanners find it and a
+typing error is told from a revoked key. Only the SHA-256 of the secret is stored: the secret is
+random, so a slow hash would protect nothing and cost every request.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+import zlib
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, NewType
+
+from shared.messages import WriteKey
+
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_PATTERN = re.compile(r"prn_live_([0-9A-Za-z]{12})_([0-9A-Za-z]{32})_([0-9A-Za-z]{6})")
+
+Secret = NewType("Secret", str)
+HashedUser = NewType("HashedUser", str)
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    EVENTS_WRITE = "events:write"
+    ACCOUNTS_WRITE = "accounts:write"
+    ACCOUNTS_READ = "accounts:read"
+    BACKFILL = "backfill"
+
+
+class Refusal(StrEnum):
+    """Why a key was not accepted; callers learn only "unknown, expired or revoked"."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+class NewKey(NamedTuple):
+    secret: Secret
+    record: WriteKey
+
+
+def new_key(
+    *, source: str, scopes: Iterable[Scope], now: datetime, expires_at: datetime | None = None
+) -> NewKey:
+    """A fresh key: the secret is shown once, the record is what is kept."""
+    key_id, secret = _random(12), _random(32)
+    record = WriteKey(
+        key_id=key_id,
+        secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
+        source=source,
+        scopes=tuple(sorted(set(scopes))),
+        created_at=now,
+        expires_at=expires_at,
+    )
+    return NewKey(Secret(f"prn_live_{key_id}_{secret}_{_checksum(key_id, secret)}"), record)
+
+
+class KeyRing:
+    """All keys of the deployment in memory, as the `sources` topic tells them."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, WriteKey] = {}
+
+    def put(self, record: WriteKey) -> None:
+        self._keys[record.key_id] = record
+
+    def remove(self, key_id: str) -> None:
+        self._keys.pop(key_id, None)
+
+    def records(self) -> list[WriteKey]:
+        return sorted(self._keys.values(), key=lambda key: (key.created_at, key.key_id))
+
+    def check(self, presented: str | None, *, now: datetime) -> WriteKey | Refusal:
+        """The key's record, or why it is refused; takes the same time for unknown ids."""
+        if not presented:
+            return Refusal.MISSING
+        match = _PATTERN.fullmatch(presented)
+        if match is None or _checksum(match[1], match[2]) != match[3]:
+            return Refusal.MALFORMED
+        record = self._keys.get(match[1])
+        expected = record.secret_sha256 if record else _DUMMY
+        same = hmac.compare_digest(hashlib.sha256(match[2].encode()).hexdigest(), expected)
+        if record is None or not same:
+            return Refusal.UNKNOWN
+        if record.revoked_at is not None and record.revoked_at <= now:
+            return Refusal.REVOKED
+        if record.expires_at is not None and record.expires_at <= now:
+            return Refusal.EXPIRED
+        return record
+
+
+def bearer(authorization: str | None) -> str | None:
+    """The token of an `Authorization: Bearer` header."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def hash_user(deployment_key: bytes, user_id: str) -> HashedUser:
+    """A user's name on the log: HMAC-SHA256 under the deployment's key, the same in every account.
+
+    128 bits in hex: short in every record, and no two users of a deployment will ever share one.
+    """
+    digest = hmac.new(deployment_key, user_id.encode("utf-8", "surrogatepass"), hashlib.sha256)
+    return HashedUser(f"u1:{digest.hexdigest()[:32]}")
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def _checksum(key_id: str, secret: str) -> str:
+    value = zlib.crc32(f"{key_id}{secret}".encode())
+    digits = ""
+    for _ in range(6):
+        value, digit = divmod(value, 62)
+        digits = _ALPHABET[digit] + digits
+    return digits
+
+
+_DUMMY = hashlib.sha256(b"no such key").hexdigest()

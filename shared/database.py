@@ -1,0 +1,120 @@
+"""PostgreSQL: one engine per process, limits on every wait, and what counts as "away"."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from shared.errors import DependencyAway
+
+# A frozen worker must not hold the row that the new owner of its partition needs.
+_SERVER_SETTINGS = {
+    "idle_in_transaction_session_timeout": "4000",
+    "lock_timeout": "6000",
+    "statement_timeout": "30000",
+    "timezone": "UTC",
+    # Compiling a plan costs more than it saves on our short statements.
+    "jit": "off",
+}
+_CONNECT_SECONDS = 5
+_COMMAND_SECONDS = 40  # half-open connections answer nothing: the client needs a limit too
+
+
+def sqlalchemy_url(database_url: str) -> URL:
+    """The URL for SQLAlchemy's asyncpg dialect from a plain `postgresql://` one."""
+    return make_url(database_url).set(drivername="postgresql+asyncpg")
+
+
+@asynccontextmanager
+async def open_engine(
+    database_url: str, *, application: str, pool_size: int = 10
+) -> AsyncIterator[AsyncEngine]:
+    """An engine whose connections carry our limits; connects at first use, not here."""
+    engine = create_async_engine(
+        sqlalchemy_url(database_url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=_CONNECT_SECONDS,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": _CONNECT_SECONDS,
+            "command_timeout": _COMMAND_SECONDS,
+            "server_settings": {**_SERVER_SETTINGS, "application_name": application},
+        },
+    )
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def driver(connection: AsyncConnection) -> asyncpg.Connection:
+    """asyncpg's own connection under SQLAlchemy's, for COPY and arrays in the hot paths.
+
+    What runs on it is part of the same transaction only once SQLAlchemy has begun it: execute a
+    statement through `connection` first.
+    """
+    raw = await connection.get_raw_connection()
+    inner: asyncpg.Connection = raw.driver_connection
+    return inner
+
+
+async def ping(engine: AsyncEngine) -> bool:
+    try:
+        async with asyncio.timeout(2), engine.connect() as connection:
+            await connection.exec_driver_sql("SELECT 1")
+    except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+    return True
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the error means that PostgreSQL cannot be reached, so that waiting may help."""
+    if isinstance(error, DependencyAway):
+        return True
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        cause = getattr(error.orig, "__cause__", None) or error.orig
+        if isinstance(cause, asyncpg.PostgresError):
+            return isinstance(cause, _AWAY)
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    if isinstance(error, asyncpg.PostgresError):
+        return isinstance(error, _AWAY)
+    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may pass at once when tried again."""
+    cause: BaseException | None = error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        cause = getattr(error.orig, "__cause__", None) or error.orig
+    return isinstance(cause, _TRANSIENT)
+
+
+def is_data_error(error: BaseException) -> bool:
+    """Whether PostgreSQL refuses the values themselves, so that only other values would pass."""
+    cause: BaseException | None = error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        cause = getattr(error.orig, "__cause__", None) or error.orig
+    return isinstance(
+        cause, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | UnicodeEncodeError
+    )
+
+
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+_TRANSIENT = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)

@@ -1,0 +1,178 @@
+"""The log: append a batch and know that it is durable; consume it by group, position by position.
+
+Two adapters speak this port: `kafka.py` (production) and `postgres.py` (one machine). Nothing above
+it knows which one is there; both pass `tests/contract/log`. The position of a consumer lives in the
+transaction of its handler (`positions.py`); what an adapter stores is a hint for lag tools.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
+
+from shared.errors import PerennialError
+
+
+class TopicPartition(NamedTuple):
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """A topic as it must exist; names are without the deployment's prefix."""
+
+    name: str
+    partitions: int
+    retention: timedelta | None
+    """None: kept for ever (compacted topics keep the last value of each key)."""
+    compacted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a producer appends. `value` None is a tombstone on a compacted topic."""
+
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecord:
+    """A record as the log gives it back; `appended_at` is the log's own clock, in UTC."""
+
+    offset: int
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    appended_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Records of one partition in the order of their offsets, never empty."""
+
+    partition: TopicPartition
+    records: Sequence[StoredRecord]
+    generation: int
+    """The assignment it was fetched under; stale once `Consumer.is_current` says no."""
+
+    @property
+    def first(self) -> int:
+        return self.records[0].offset
+
+    @property
+    def next(self) -> int:
+        return self.records[-1].offset + 1
+
+
+class Appended(Enum):
+    """What became of one record of an append."""
+
+    DURABLE = auto()
+    UNKNOWN = auto()
+    """Perhaps in the log, perhaps not: append it again under the same id."""
+
+
+class LogUnavailable(PerennialError):
+    """The log cannot be reached, and nothing of the append was stored."""
+
+
+class TopicMissing(PerennialError):
+    """A topic does not exist; the message names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """How far a consumer is behind the end of one partition."""
+
+    records: int
+    seconds: float
+    """Age of the last record handed out while records wait; 0 without lag."""
+
+
+class Consumer(Protocol):
+    """One member of a group (or a follower of whole topics), used by one task.
+
+    Methods that do not await can be trusted until the next await: that is what makes
+    `if is_current(batch): seek(...)` safe against a rebalance.
+    """
+
+    async def fetch(self, *, max_records: int, wait: timedelta) -> Sequence[Batch]:
+        """The next batches, at most one per partition, empty after `wait` without records.
+
+        Never raises because the log is away: it waits and returns nothing.
+        """
+        ...
+
+    def is_current(self, batch: Batch) -> bool:
+        """Whether the partition is still ours under the assignment that fetched the batch."""
+        ...
+
+    def processing(self) -> AbstractAsyncContextManager[None]:
+        """Hold while a batch is in hand: a rebalance waits for it, within a limit."""
+        ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go on from `offset`; the caller has just seen `is_current`, without an await between.
+
+        Where the log begins later than `offset` (retention), the next batch begins there.
+        """
+        ...
+
+    def pause(self, partition: TopicPartition) -> None: ...
+
+    def resume(self, partition: TopicPartition) -> None: ...
+
+    def hint(self, partition: TopicPartition, next_offset: int) -> None:
+        """Remember the position for lag tools; published in the background, never awaited."""
+        ...
+
+    def assignment(self) -> frozenset[TopicPartition]: ...
+
+    async def lag(self) -> Mapping[TopicPartition, Lag]:
+        """Lag of each assigned partition; raises LogUnavailable while the log is away."""
+        ...
+
+
+class Log(Protocol):
+    async def append(
+        self, topic: str, records: Sequence[Record], *, deadline: timedelta
+    ) -> Sequence[Appended]:
+        """Store the records and say of each whether it is durable; same order as given.
+
+        Records with the same key keep their order. Answers within `deadline`: what is not known to
+        be durable by then is UNKNOWN. Raises LogUnavailable (nothing stored, may succeed later),
+        TopicMissing, or ValueError for a record over `max_record_bytes`.
+        """
+        ...
+
+    @property
+    def max_record_bytes(self) -> int:
+        """Limit of key, value and headers of one record together."""
+        ...
+
+    def consume(
+        self, topics: Sequence[str], *, group: str
+    ) -> AbstractAsyncContextManager[Consumer]:
+        """Join a group. Entering raises TopicMissing within 2 s, LogUnavailable if away."""
+        ...
+
+    def follow(self, topic: str) -> AbstractAsyncContextManager[Consumer]:
+        """Read every partition of a topic from its beginning, without a group."""
+        ...
+
+    async def check_topics(self, topics: Sequence[Topic]) -> Sequence[str]:
+        """What is wrong with the topics, one sentence each; empty when all is well."""
+        ...
+
+    async def create_topics(self, topics: Sequence[Topic]) -> None:
+        """Create what is missing; leaves existing topics as they are."""
+        ...
+
+    async def ping(self) -> bool:
+        """Whether the log answers within two seconds."""
+        ...

@@ -1,0 +1,255 @@
+"""The one consume loop: takes batches from the log and hands them to a service's handler.
+
+The handler owns the transaction, and with it the position. The loop owns everything around it:
+claiming a partition, fencing, gaps, waiting for a dependency, finding the one record that cannot be
+taken in, stopping. Each rule here prevents a loss or a double count that was seen without it.
+
+Order of effects, per batch: 1 claim (first batch of an assignment), 2 the handler's transaction,
+3 the hint.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Protocol
+
+from shared import database, failpoints
+from shared import logging as logs
+from shared.errors import InvalidMessage, PerennialError
+from shared.lifecycle import Frame, Loop, stopped_within
+from shared.log import Batch, Consumer, LogUnavailable, TopicPartition
+from shared.log.positions import Claim, Fenced
+
+_POLL = timedelta(milliseconds=500)
+_FENCE_PAUSE_SECONDS = 0.2
+_AWAY_FIRST_SECONDS = 0.1
+_AWAY_LAST_SECONDS = 5.0
+_TRANSIENT_TRIES = 5
+
+log = logs.get(__name__)
+
+
+class TooManyRejected(PerennialError):
+    """So many records in a row cannot be taken in that the code is wrong, not the data."""
+
+
+class Handler(Protocol):
+    """What a service does with the records of a topic; each call is one transaction."""
+
+    async def claim(self, partition: TopicPartition) -> Claim:
+        """Become the owner of the partition and say where it goes on."""
+        ...
+
+    async def take_in(self, batch: Batch, held: Claim) -> None:
+        """Move the position and apply the effects, or raise and leave nothing.
+
+        Raises Fenced where the position is not `held`; InvalidMessage only where the batch is one
+        record that can never be taken in.
+        """
+        ...
+
+    async def set_aside(self, batch: Batch, held: Claim, error: InvalidMessage) -> None:
+        """Move the position over the one record of `batch` and let it go to quarantine."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Held:
+    """A partition in one assignment: whose, and whether we asked the log to go there."""
+
+    generation: int
+    claim: Claim
+    sought: bool = False
+
+
+class Worker:
+    """Runs one consumer; one task, one batch at a time."""
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        consumer: Consumer,
+        handler: Handler,
+        frame: Frame,
+        loop: Loop,
+        max_records: int = 2_000,
+        max_rejected_in_a_row: int = 100,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._service = service
+        self._consumer = consumer
+        self._handler = handler
+        self._metrics = frame.metrics
+        self._loop = loop
+        self._max_records = max_records
+        self._max_rejected = max_rejected_in_a_row
+        self._jitter = jitter
+        self._held: dict[TopicPartition, _Held] = {}
+        self._rejected_in_a_row = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; ends after the batch in hand. Raises what only a restart can mend."""
+        delay = _AWAY_FIRST_SECONDS
+        while not stop.is_set():
+            batches = await self._consumer.fetch(max_records=self._max_records, wait=_POLL)
+            failpoints.reach(f"{self._service}.after_fetch")
+            if not batches:
+                await self._progressed_unless_behind()
+            if await self._process_all(batches, stop):
+                delay = _AWAY_FIRST_SECONDS
+            else:
+                # Fetching goes on between the tries: a member that stops polling is expelled.
+                await stopped_within(stop, delay * (0.5 + self._jitter() / 2))
+                delay = min(delay * 2, _AWAY_LAST_SECONDS)
+
+    async def _process_all(self, batches: Sequence[Batch], stop: asyncio.Event) -> bool:
+        """False where the database is away: what was not taken in will be fetched again."""
+        for number, batch in enumerate(batches):
+            if stop.is_set():
+                return True
+            async with self._consumer.processing():
+                if not self._consumer.is_current(batch):
+                    continue
+                try:
+                    await self._claim_and_take_in(batch)
+                    continue
+                except Fenced:
+                    await self._give_up(batch)
+                    continue
+                except Exception as error:
+                    if not database.is_away(error):
+                        raise
+                    log.warning("worker.away", cause=type(error).__name__, **_where(batch))
+                    self._loop.progressed()
+            for rest in batches[number:]:
+                self._held.pop(rest.partition, None)
+                if self._consumer.is_current(rest):
+                    self._consumer.seek(rest.partition, rest.first)
+            return False
+        return True
+
+    async def _claim_and_take_in(self, batch: Batch) -> None:
+        held = self._held.get(batch.partition)
+        if held is None or held.generation != batch.generation:
+            claim = await self._handler.claim(batch.partition)
+            held = _Held(generation=batch.generation, claim=claim)
+            self._held[batch.partition] = held
+        if batch.next <= held.claim.next_offset or batch.first > held.claim.next_offset:
+            if not self._accept_gap(batch, held):
+                self._seek(batch, held)
+                return
+        elif batch.first < held.claim.next_offset:
+            skip = held.claim.next_offset
+            batch = replace(batch, records=[r for r in batch.records if r.offset >= skip])
+        held.sought = False
+        started = time.monotonic()
+        await self._take_in(batch, held)
+        self._metrics.batch_seconds.labels(self._service, batch.partition.topic).observe(
+            time.monotonic() - started
+        )
+        self._metrics.batch_records.labels(self._service, batch.partition.topic).observe(
+            len(batch.records)
+        )
+        self._loop.progressed()
+        self._consumer.hint(batch.partition, batch.next)
+
+    def _accept_gap(self, batch: Batch, held: _Held) -> bool:
+        """Where we sought to the position and the log begins later, what lay between is gone.
+
+        Any other jump forward would be a batch that we lost ourselves: seek, and look again.
+        """
+        if not held.sought or batch.first <= held.claim.next_offset:
+            return False
+        missing = batch.first - held.claim.next_offset
+        # Compacted topics have gaps by design; the alert on this counter names the topic.
+        self._metrics.gaps.labels(self._service, batch.partition.topic).inc(missing)
+        log.warning("worker.gap", missing=missing, **_where(batch))
+        return True
+
+    def _seek(self, batch: Batch, held: _Held) -> None:
+        if self._consumer.is_current(batch):
+            self._consumer.seek(batch.partition, held.claim.next_offset)
+            held.sought = True
+
+    async def _give_up(self, batch: Batch) -> None:
+        """Another owner moved the position: forget ours, and claim again with the next batch."""
+        topic = batch.partition.topic
+        self._metrics.fenced.labels(self._service, topic).inc()
+        log.warning("worker.fenced", **_where(batch))
+        self._held.pop(batch.partition, None)
+        await asyncio.sleep(self._jitter() * _FENCE_PAUSE_SECONDS)
+        # Where the new owner stands is read by the claim that the next batch makes; going back to
+        # this batch's start guarantees that there is a next batch.
+        if self._consumer.is_current(batch):
+            self._consumer.seek(batch.partition, batch.first)
+
+    async def _take_in(self, batch: Batch, held: _Held) -> None:
+        """Take the batch in; halve it where that fails, down to the one record at fault."""
+        try:
+            await self._try_transient(batch, held.claim)
+        except Exception as error:
+            if isinstance(error, Fenced) or database.is_away(error):
+                raise
+            if len(batch.records) > 1:
+                log.warning("worker.halving", cause=type(error).__name__, **_where(batch))
+                middle = len(batch.records) // 2
+                for half in (batch.records[:middle], batch.records[middle:]):
+                    await self._take_in(replace(batch, records=half), held)
+                return
+            if not database.is_data_error(error) and not isinstance(error, InvalidMessage):
+                raise
+            await self._set_aside(batch, held, error)
+        else:
+            self._rejected_in_a_row = 0
+        held.claim = held.claim.after(batch)
+
+    async def _try_transient(self, batch: Batch, claim: Claim) -> None:
+        for attempt in range(_TRANSIENT_TRIES):
+            try:
+                await self._handler.take_in(batch, claim)
+            except Exception as error:
+                if not database.is_transient(error) or attempt + 1 == _TRANSIENT_TRIES:
+                    raise
+                await asyncio.sleep(self._jitter() * 0.1 * 2**attempt)
+            else:
+                return
+
+    async def _set_aside(self, batch: Batch, held: _Held, error: Exception) -> None:
+        if not isinstance(error, InvalidMessage):
+            error = InvalidMessage("not_storable", type(error).__name__)
+        self._rejected_in_a_row += 1
+        if self._rejected_in_a_row > self._max_rejected:
+            raise TooManyRejected(
+                f"{self._rejected_in_a_row} records in a row of {batch.partition.topic} were"
+                f" rejected, the last one for {error.code}"
+            )
+        await self._handler.set_aside(batch, held.claim, error)
+        self._metrics.quarantined.labels(self._service, batch.partition.topic, error.code).inc()
+
+    async def _progressed_unless_behind(self) -> None:
+        """An empty fetch is progress only where nothing waits: a stuck client fetches nothing too."""
+        try:
+            lag = await self._consumer.lag()
+        except LogUnavailable:
+            self._loop.progressed()
+            return
+        for partition, behind in lag.items():
+            labels = (self._service, partition.topic, str(partition.partition))
+            self._metrics.lag_records.labels(*labels).set(behind.records)
+            self._metrics.lag_seconds.labels(*labels).set(behind.seconds)
+        if not any(behind.records for behind in lag.values()):
+            self._loop.progressed()
+
+
+def _where(batch: Batch) -> dict[str, object]:
+    return {
+        "topic": batch.partition.topic,
+        "partition": batch.partition.partition,
+        "offset": batch.first,
+        "records": len(batch.records),
+    }
+

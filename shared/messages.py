@@ -1,0 +1,258 @@
+"""What travels on the log: one struct per kind of message, compact JSON, a version in each.
+
+Changes are additive only: a new field has a default, so that old records decode for ever.
+`flags` and `outcomes` are CloudEvents 1.0, so that anybody can consume them.
+"""
+
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Literal, TypeVar
+
+import msgspec
+
+from shared.errors import InvalidMessage
+
+USAGE_EVENTS = "usage-events"
+DIRECTORY_CHANGES = "directory-changes"
+ACCOUNTS = "accounts"
+FLAGS = "flags"
+OUTCOMES = "outcomes"
+REJECTED = "rejected"
+SOURCES = "sources"
+
+
+class Band(StrEnum):
+    """How close an account is to leaving; changes with hysteresis only."""
+
+    HEALTHY = "healthy"
+    WATCH = "watch"
+    AT_RISK = "at_risk"
+    CRITICAL = "critical"
+
+
+class FlagReason(StrEnum):
+    """Why scoring raised a flag."""
+
+    CHURN_RISK = "churn_risk"
+    GONE_SILENT = "gone_silent"
+
+
+class Stage(StrEnum):
+    """The stage of the LAER cycle (land, adopt, expand, renew) that a flag belongs to."""
+
+    LAND = "land"
+    ADOPT = "adopt"
+    EXPAND = "expand"
+    RENEW = "renew"
+
+
+class OutcomeKind(StrEnum):
+    """How an intervention ended."""
+
+    SAVED = "saved"
+    CHURNED = "churned"
+    DOWNSOLD = "downsold"
+    EXPANDED = "expanded"
+    FALSE_ALARM = "false_alarm"
+    NO_ACTION_NEEDED = "no_action_needed"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all messages; `v` is the version of the message's schema."""
+
+    v: int = 1
+
+
+class UsageEvent(Message, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One thing that happened in a product app (`usage-events`, key: account).
+
+    `user` is a keyed hash (`u1:...`). `client_at` is the time as the client stated it, before any
+    correction; with `source` and `id` it is what makes two deliveries the same event.
+    """
+
+    id: str
+    source: str
+    account: str
+    type: str
+    occurred_at: datetime
+    received_at: datetime
+    user: str | None = None
+    client_at: datetime | None = None
+    format: str = "native"
+    backfill: bool = False
+    properties: dict[str, object] = {}
+
+
+class Goal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A success goal that the vendor agreed with its customer."""
+
+    metric: str
+    baseline: float
+    target: float
+    direction: Literal["up", "down"] = "up"
+    due: date | None = None
+
+
+class AccountFields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the directory knows of an account besides usage; None is "not known"."""
+
+    name: str | None = None
+    plan: str | None = None
+    segment: str | None = None
+    reseller: str | None = None
+    seats: int | None = None
+    mrr: Decimal | None = None
+    margin_per_month: Decimal | None = None
+    currency: str | None = None
+    region: str | None = None
+    timezone: str | None = None
+    owner: str | None = None
+    contract_start: date | None = None
+    contract_end: date | None = None
+    notice_days: int | None = None
+    billing_period: Literal["month", "quarter", "half_year", "year", "multi_year"] | None = None
+    status: Literal["trial", "active", "churned"] | None = None
+    churned_at: date | None = None
+    goals: tuple[Goal, ...] | None = None
+
+
+class DirectoryChange(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """One change to the directory as it came (`directory-changes`, key: account).
+
+    `put` replaces the record by `fields`; `patch` sets `fields` and clears the names in `cleared`.
+    """
+
+    account: str
+    op: Literal["put", "patch"]
+    source: str
+    received_at: datetime
+    fields: AccountFields = AccountFields()
+    cleared: tuple[str, ...] = ()
+
+
+class AccountRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """The whole record of one account as scoring merged it (`accounts`, compacted, key: account)."""
+
+    account: str
+    updated_at: datetime
+    fields: AccountFields
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """One family of indicators and what it adds to the logit of the risk.
+
+    `text` is the sentence a CSM reads; the numbers beside it let them check it.
+    """
+
+    family: str
+    indicator: str
+    text: str
+    value: float | None
+    unit: str
+    baseline: float | None
+    baseline_of: Literal["own", "segment"] | None
+    change: float | None
+    window_days: int | None
+    weight: float
+    as_of: date
+
+
+class ValueAtRisk(msgspec.Struct, frozen=True, kw_only=True):
+    """Risk times twelve months of margin (`basis` "margin"), else of price ("mrr")."""
+
+    amount: Decimal
+    currency: str
+    basis: Literal["margin", "mrr"]
+
+
+class Flag(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """A fact that scoring raised, updated or cleared about one account for one reason."""
+
+    flag_id: str
+    account: str
+    reason: FlagReason
+    stage: Stage
+    change: Literal["raised", "updated", "cleared"]
+    episode: int
+    as_of: datetime
+    raised_at: datetime
+    band: Band | None = None
+    risk: float | None = None
+    value_at_risk: ValueAtRisk | None = None
+    renewal_date: date | None = None
+    summary: str = ""
+    reasons: tuple[Reason, ...] = ()
+
+
+class Outcome(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """How an intervention ended; the highest revision of an intervention and episode counts."""
+
+    intervention_id: str
+    account: str
+    type: str
+    reason: FlagReason
+    episode: int
+    revision: int
+    outcome: OutcomeKind
+    by: Literal["system", "person"]
+    closed_at: datetime
+    risk_at_open: float | None = None
+
+
+class FlagEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A flag in its CloudEvents envelope (`flags`, key: account)."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    data: Flag
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
+
+
+class OutcomeEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome in its CloudEvents envelope (`outcomes`, key: account)."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    data: Outcome
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
+
+
+class WriteKey(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """A key of a source as everybody may know it (`sources`, compacted, key: key id)."""
+
+    key_id: str
+    secret_sha256: str
+    source: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+M = TypeVar("M")
+
+_encoder = msgspec.json.Encoder(decimal_format="string")
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(kind: type[M], value: bytes | None) -> M:
+    """The message in a record's value; raises InvalidMessage, whatever the bytes are."""
+    if value is None:
+        raise InvalidMessage("invalid_message", "the record has no value")
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # The text of a validation error names the path, not the value.
+        raise InvalidMessage("invalid_message", str(error)) from error

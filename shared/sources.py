@@ -1,0 +1,49 @@
+"""The keys of all sources in memory, kept current from the compacted `sources` topic.
+
+No database stands between a key and a request: ingest outlives an outage of PostgreSQL.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from shared import logging as logs
+from shared.credentials import KeyRing
+from shared.errors import InvalidMessage
+from shared.lifecycle import Loop
+from shared.log import Log, LogUnavailable
+from shared.messages import SOURCES, WriteKey, decode
+
+_WAIT = timedelta(milliseconds=500)
+
+log = logs.get(__name__)
+
+
+async def follow_keys(
+    source: Log, ring: KeyRing, loop: Loop, stop: asyncio.Event, *, loaded: asyncio.Event
+) -> None:
+    """Keep `ring` current until `stop`; sets `loaded` once it has read all there was."""
+    async with source.follow(SOURCES) as consumer:
+        while not stop.is_set():
+            batches = await consumer.fetch(max_records=1_000, wait=_WAIT)
+            for batch in batches:
+                for record in batch.records:
+                    _apply(ring, record.key, record.value)
+            loop.progressed()
+            if not loaded.is_set():
+                try:
+                    behind = await consumer.lag()
+                except LogUnavailable:
+                    continue
+                if not any(lag.records for lag in behind.values()):
+                    loaded.set()
+
+
+def _apply(ring: KeyRing, key: bytes, value: bytes | None) -> None:
+    if value is None:
+        ring.remove(key.decode("ascii", "replace"))
+        return
+    try:
+        ring.put(decode(WriteKey, value))
+    except InvalidMessage as error:
+        # One broken record must not lock everybody out; it stays visible in the log.
+        log.error("sources.invalid", detail=error.detail)
