@@ -136,9 +136,7 @@ class Relay:
             Record(
                 key=row.key,
                 value=row.value,
-                headers=msgspec.msgpack.decode(
-                    row.headers, type=tuple[tuple[str, bytes], ...]
-                ),
+                headers=msgspec.msgpack.decode(row.headers, type=tuple[tuple[str, bytes], ...]),
             )
             for row in rows
         ]

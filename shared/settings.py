@@ -26,9 +26,7 @@ class ProcessSettings(Settings):
     perennial_data_dir: Path = Field(
         default=Path(".perennial"), description="where the embedded database and secrets live"
     )
-    perennial_host: str = Field(
-        default="127.0.0.1", description="address the HTTP ports listen on"
-    )
+    perennial_host: str = Field(default="127.0.0.1", description="address the HTTP ports listen on")
     admin_port: int = Field(
         default=9100, ge=0, le=65535, description="/livez, /readyz, /metrics; never publish it"
     )

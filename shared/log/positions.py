@@ -55,9 +55,7 @@ async def claim(connection: AsyncConnection, table: Table, partition: TopicParti
     return Claim(next_offset=row.next_offset, epoch=row.epoch)
 
 
-async def advance(
-    connection: AsyncConnection, table: Table, batch: Batch, held: Claim
-) -> bool:
+async def advance(connection: AsyncConnection, table: Table, batch: Batch, held: Claim) -> bool:
     """Move the position over the batch; first statement of the handler's transaction.
 
     Raises Fenced where the position is not exactly where this owner left it. Returns False only

@@ -252,4 +252,3 @@ def _where(batch: Batch) -> dict[str, object]:
         "offset": batch.first,
         "records": len(batch.records),
     }
-

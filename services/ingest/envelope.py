@@ -1,0 +1,177 @@
+"""From a request's body to its items, each by itself, so that a bad one spoils no other.
+
+msgspec finds the items without looking inside (`Raw`), but one NaN or half an emoji anywhere fails
+the whole body. Then the standard library reads it: slower, and it takes both.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from services.ingest.replies import RefusalCode, Refused
+from services.ingest.results import Code
+from shared.errors import InvalidMessage
+
+Member: TypeAlias = Literal["events", "accounts"]
+
+_MAX_VALUES = 1_000_000
+"""More commas or brackets than this in one body become too many objects to hold."""
+_SMALL_BODY = 1024 * 1024
+
+LINES_MEDIA_TYPES = ("application/x-ndjson", "application/jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """An item of a body that only the standard library could read."""
+
+    value: object
+    size: int
+
+
+Item: TypeAlias = msgspec.Raw | bytes | Parsed
+
+
+class Envelope(NamedTuple):
+    items: Sequence[Item]
+    sent_at: object = None
+
+
+class _Envelope(msgspec.Struct):
+    items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    sent_at: object = None
+
+
+class _Events(_Envelope, rename={"items": "events"}):
+    pass
+
+
+class _Accounts(_Envelope, rename={"items": "accounts"}):
+    pass
+
+
+_decoders: dict[Member, msgspec.json.Decoder[_Events] | msgspec.json.Decoder[_Accounts]] = {
+    "events": msgspec.json.Decoder(_Events),
+    "accounts": msgspec.json.Decoder(_Accounts),
+}
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_any_decoder = msgspec.json.Decoder()
+
+
+def is_lines(content_type: bytes | None) -> bool:
+    """One item a line? Anything else is read as JSON, whatever it is called."""
+    media_type = (content_type or b"").partition(b";")[0].strip().lower()
+    return media_type.decode("latin-1") in LINES_MEDIA_TYPES
+
+
+def open_envelope(body: bytes, member: Member, *, lines: bool, max_items: int) -> Envelope:
+    """An array, an object with the array as `member`, one item, or one item a line.
+
+    Raises Refused where the body is none of these, or holds no item or too many.
+    """
+    if len(body) > _SMALL_BODY and any(body.count(c) > _MAX_VALUES for c in (b",", b"{", b"[")):
+        raise Refused(
+            RefusalCode.TOO_MANY_ITEMS, f"the body holds more than {_MAX_VALUES} values; split it"
+        )
+    if lines:
+        envelope = _lines(body, max_items)
+    else:
+        envelope = _quick(body, member) or _patient(body, member)
+    count = len(envelope.items)
+    if count == 0:
+        raise Refused(RefusalCode.INVALID_ENVELOPE, f"the request holds no {member}")
+    if count > max_items:
+        raise Refused(
+            RefusalCode.TOO_MANY_ITEMS, f"more than {max_items} {member} in one request; split it"
+        )
+    return envelope
+
+
+def parse_item(item: Item) -> object:
+    """The decoded item, patiently; raises InvalidMessage where it is no JSON."""
+    if isinstance(item, Parsed):
+        return item.value
+    data = bytes(item)
+    try:
+        return _any_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            return _loads(data)
+        except ValueError as error:
+            raise InvalidMessage(Code.INVALID_JSON, _where(error)) from error
+        except RecursionError as error:
+            raise InvalidMessage(Code.TOO_DEEP, "it is nested too deeply") from error
+
+
+def _quick(body: bytes, member: Member) -> Envelope | None:
+    """By msgspec; None where it cannot, for whatever reason."""
+    try:
+        if body[:1] == b"[":
+            return Envelope(_list_decoder.decode(body))
+        if body.lstrip(b" \t\r\n")[:1] == b"[":
+            return Envelope(_list_decoder.decode(body))
+        opened = _decoders[member].decode(body)
+        # null is as absent: then the object itself is the one item.
+        if opened.items is msgspec.UNSET or bytes(opened.items) == b"null":
+            return Envelope([body], opened.sent_at)
+        return Envelope(_list_decoder.decode(opened.items), opened.sent_at)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _patient(body: bytes, member: Member) -> Envelope:
+    try:
+        value = _loads(body)
+    except ValueError as error:
+        raise Refused(RefusalCode.INVALID_JSON, f"the body is not JSON: {_where(error)}") from error
+    except RecursionError as error:
+        raise Refused(RefusalCode.INVALID_JSON, "the body is nested too deeply") from error
+    sent_at: object = None
+    if isinstance(value, dict):
+        sent_at = value.get("sent_at")
+        listed = value.get(member)
+        value = [value] if listed is None else listed
+    if not isinstance(value, list):
+        raise Refused(
+            RefusalCode.INVALID_ENVELOPE,
+            f'the body must be an array, an object with "{member}", or one object',
+        )
+    small = len(body) <= 64 * 1024
+    return Envelope([Parsed(part, 0 if small else _size(part)) for part in value], sent_at)
+
+
+def _lines(body: bytes, max_items: int) -> Envelope:
+    # Empty lines do not count as items, but splitting millions of them would cost memory.
+    if body.count(b"\n") > _MAX_VALUES:
+        raise Refused(RefusalCode.TOO_MANY_ITEMS, f"more than {max_items} lines; split the body")
+    return Envelope([line for line in body.split(b"\n") if line.strip()])
+
+
+def _loads(data: bytes) -> object:
+    # A byte that is no UTF-8 becomes half a surrogate pair, and is treated like one.
+    text = data.decode("utf-8-sig", "surrogateescape")
+    return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:  # Beyond the interpreter's limit on digits.
+        return math.nan
+
+
+def _size(value: object) -> int:
+    """About as many bytes as were sent; the exact ones are not known on this path."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _where(error: ValueError) -> str:
+    """What is wrong and where, without the text itself."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} (line {error.lineno}, column {error.colno})"
+    return "it cannot be decoded"

@@ -1,0 +1,204 @@
+"""One item of any wire format becomes a usage event on the log, or is rejected with a reason.
+
+A format fills a `Draft`; all rules of the wire page about single events stand here and in
+`identity` and `times`, once.
+"""
+
+import math
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+
+from services.ingest.identity import account_of, event_id_of, type_of, user_of
+from services.ingest.repair import Repair, is_storable
+from services.ingest.results import WARNINGS, Code, ItemWarning, Result, WarningCode
+from services.ingest.times import TimeRules
+from shared.credentials import HashedUser
+from shared.errors import InvalidMessage
+from shared.log import Record
+from shared.messages import UsageEvent, encode
+
+MAX_PROPERTIES = 100
+MAX_DURATION_SECONDS = 86_400
+
+_FEEDBACK_KEPT = ("scale", "score")
+
+
+class Draft(msgspec.Struct, gc=False):
+    """What a format found in an item, not yet looked at; null is as absent."""
+
+    id: object = None
+    account: object = None
+    user: object = None
+    type: object = None
+    occurred_at: object = None
+    properties: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRules:
+    """What holds for all requests of this process."""
+
+    hash_user: Callable[[str], HashedUser]
+    max_items: int
+    max_item_bytes: int
+    max_record_bytes: int
+    max_depth: int
+    max_age: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What one request says about all its events."""
+
+    source: str
+    received_at: datetime
+    may_backfill: bool = False
+    marks_backfill: bool = False
+    idempotency_key: str | None = None
+    lines: bool = False
+
+
+class EventReader:
+    """Reads the drafts of one request."""
+
+    def __init__(
+        self, rules: EventRules, submission: Submission, times: TimeRules, *, wire_format: str
+    ) -> None:
+        self._rules = rules
+        self._submission = submission
+        self._times = times
+        self._format = wire_format
+
+    def read(self, draft: Draft, index: int, *, is_suspect: bool) -> tuple[Result, Record]:
+        """The event's record, and its result as it stands until the log has it.
+
+        `is_suspect` asks for a walk through the properties: the text may hold NUL or half a
+        character, a number may be none, or the nesting may be too deep. Raises InvalidMessage.
+        """
+        warnings: list[ItemWarning] = []
+        if is_suspect:
+            _null_what_is_no_number(draft, warnings)
+        event_id = self._id(draft.id, index, warnings, is_suspect=is_suspect)
+        account = account_of(draft.account)
+        event_type = type_of(draft.type)
+        user = self._user(draft.user, warnings)
+        properties = self._properties(draft.properties, event_type, warnings, is_suspect=is_suspect)
+        moment = self._times.place(draft.occurred_at, warnings)
+        submission = self._submission
+        if moment.is_old:
+            self._allow_old(has_id=event_id is not None)
+        if event_id is None:
+            event_id = str(uuid.uuid4())
+        value = encode(
+            UsageEvent(
+                id=event_id,
+                source=submission.source,
+                account=account,
+                user=user,
+                type=event_type,
+                occurred_at=moment.occurred_at,
+                client_at=moment.client_at,
+                received_at=submission.received_at,
+                format=self._format,
+                backfill=moment.is_old or submission.marks_backfill,
+                properties=properties,
+            )
+        )
+        key = account.encode()
+        if len(key) + len(value) > self._rules.max_record_bytes:
+            raise InvalidMessage(
+                Code.EVENT_TOO_LARGE,
+                f"as a record it takes more than {self._rules.max_record_bytes} bytes",
+            )
+        result = Result(index, event_id, "retry", None, None, tuple(warnings))
+        return result, Record(key=key, value=value)
+
+    def _id(
+        self, value: object, index: int, warnings: list[ItemWarning], *, is_suspect: bool
+    ) -> str | None:
+        if value is None:
+            if (key := self._submission.idempotency_key) is not None:
+                return f"{key}-{index}"
+            warnings.append(WARNINGS[WarningCode.ID_MISSING])
+            return None
+        event_id = event_id_of(value)
+        if is_suspect and not is_storable(event_id):
+            raise InvalidMessage(Code.INVALID_TEXT, "id: holds NUL or half a character")
+        return event_id
+
+    def _user(self, value: object, warnings: list[ItemWarning]) -> str | None:
+        if value is None:
+            return None
+        user = user_of(value)
+        if user is None:
+            warnings.append(WARNINGS[WarningCode.PLACEHOLDER_USER])
+            return None
+        return self._rules.hash_user(user)
+
+    def _properties(
+        self, value: object, event_type: str, warnings: list[ItemWarning], *, is_suspect: bool
+    ) -> dict[str, object]:
+        if value is None:
+            properties: dict[str, object] = {}
+        elif isinstance(value, dict):
+            properties = value
+        else:
+            raise InvalidMessage(Code.INVALID_PROPERTIES, "properties: must be an object")
+        if len(properties) > MAX_PROPERTIES:
+            raise InvalidMessage(
+                Code.INVALID_PROPERTIES, f"properties: must have at most {MAX_PROPERTIES} keys"
+            )
+        if is_suspect:
+            repair = Repair(max_depth=self._rules.max_depth)
+            properties = repair.object(properties, 1)
+            if repair.text:
+                warnings.append(WARNINGS[WarningCode.TEXT_REPAIRED])
+            if repair.number and WARNINGS[WarningCode.NUMBER_REPAIRED] not in warnings:
+                warnings.append(WARNINGS[WarningCode.NUMBER_REPAIRED])
+        if event_type == "session_end":
+            return _with_duration(properties, warnings)
+        if event_type == "feedback":
+            # What people write in a comment is theirs; scoring reads the score alone.
+            return {name: properties[name] for name in _FEEDBACK_KEPT if name in properties}
+        return properties
+
+    def _allow_old(self, *, has_id: bool) -> None:
+        days = self._rules.max_age.days
+        if not self._submission.may_backfill:
+            raise InvalidMessage(
+                Code.TOO_OLD, f"occurred_at: older than {days} days; the key needs scope backfill"
+            )
+        if not has_id:
+            raise InvalidMessage(Code.TOO_OLD, f"occurred_at: older than {days} days; it needs an id")
+
+
+def _null_what_is_no_number(draft: Draft, warnings: list[ItemWarning]) -> None:
+    for name in ("id", "account", "user", "type", "occurred_at"):
+        value = getattr(draft, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            setattr(draft, name, None)
+            if not warnings:
+                warnings.append(WARNINGS[WarningCode.NUMBER_REPAIRED])
+
+
+def stated_id(value: object) -> str | None:
+    """The id of an item that is rejected, where it has one that can be told back."""
+    try:
+        text = event_id_of(value)
+    except InvalidMessage:
+        return None
+    return text if is_storable(text) else None
+
+
+def _with_duration(
+    properties: dict[str, object], warnings: list[ItemWarning]
+) -> dict[str, object]:
+    seconds = properties.get("duration_seconds")
+    if (type(seconds) is int or type(seconds) is float) and 0 <= seconds <= MAX_DURATION_SECONDS:
+        return properties
+    warnings.append(WARNINGS[WarningCode.INVALID_DURATION])
+    return {name: value for name, value in properties.items() if name != "duration_seconds"}

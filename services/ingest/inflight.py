@@ -1,0 +1,80 @@
+"""What this process holds in memory for requests that it has not answered yet, and its bounds."""
+
+import asyncio
+import contextlib
+from types import TracebackType
+
+from services.ingest.replies import RefusalCode, Refused
+
+
+class InFlight:
+    """Bytes of bodies and events between arrival and answer; used by one event loop."""
+
+    def __init__(self, *, max_bytes: int, max_events: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_events = max_events
+        self._idle = asyncio.Event()
+        self.bytes = 0
+        self.events = 0
+        self.requests = 0
+        self.closed = False
+
+    def open(self) -> "Held":
+        """Hold room for one request; refused once this process shuts down."""
+        if self.closed:
+            raise Refused(RefusalCode.SHUTTING_DOWN, "this process shuts down; send again")
+        return Held(self)
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no more requests and wait for those in flight; False where some did not end."""
+        self.closed = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.requests:
+                    self._idle.clear()
+                    await self._idle.wait()
+        return self.requests == 0
+
+    def take(self, amount_bytes: int, events: int) -> None:
+        if self.bytes + amount_bytes > self._max_bytes or self.events + events > self._max_events:
+            raise Refused(RefusalCode.OVERLOADED, "too much is in flight here; send again")
+        self.bytes += amount_bytes
+        self.events += events
+
+    def release(self, amount_bytes: int, events: int) -> None:
+        self.bytes -= amount_bytes
+        self.events -= events
+        self.requests -= 1
+        if not self.requests:
+            self._idle.set()
+
+
+class Held:
+    """The room that one request holds; given back when its context ends."""
+
+    __slots__ = ("_bytes", "_events", "_owner")
+
+    def __init__(self, owner: InFlight) -> None:
+        self._owner = owner
+        self._bytes = 0
+        self._events = 0
+
+    def __enter__(self) -> "Held":
+        self._owner.requests += 1
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._owner.release(self._bytes, self._events)
+
+    def add_bytes(self, amount: int) -> None:
+        self._owner.take(amount, 0)
+        self._bytes += amount
+
+    def add_events(self, count: int) -> None:
+        self._owner.take(0, count)
+        self._events += count

@@ -1,0 +1,102 @@
+"""What became of each item of a request: the codes, the results, and what waits for the log."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from shared.log import Record
+
+
+class Code(StrEnum):
+    """Why an item is not accepted. All but the last two blame the item; those say: resend."""
+
+    MISSING_ACCOUNT = "missing_account"
+    CONFLICTING_ACCOUNT = "conflicting_account"
+    INVALID_ACCOUNT = "invalid_account"
+    MISSING_TYPE = "missing_type"
+    INVALID_TYPE = "invalid_type"
+    INVALID_ID = "invalid_id"
+    INVALID_TIME = "invalid_time"
+    TOO_OLD = "too_old"
+    INVALID_PROPERTIES = "invalid_properties"
+    INVALID_TEXT = "invalid_text"
+    TOO_DEEP = "too_deep"
+    EVENT_TOO_LARGE = "event_too_large"
+    INVALID_JSON = "invalid_json"
+    INVALID_FIELD = "invalid_field"
+    NOT_DURABLE = "not_durable"
+    LOG_UNAVAILABLE = "log_unavailable"
+
+
+RETRY_CODES = (Code.NOT_DURABLE, Code.LOG_UNAVAILABLE)
+
+
+class WarningCode(StrEnum):
+    """What was changed or noticed about an item that is taken all the same."""
+
+    ID_MISSING = "id_missing"
+    DUPLICATE_IN_REQUEST = "duplicate_in_request"
+    SKEW_CORRECTED = "skew_corrected"
+    CLOCK_AHEAD = "clock_ahead"
+    INVALID_DURATION = "invalid_duration"
+    TEXT_REPAIRED = "text_repaired"
+    NUMBER_REPAIRED = "number_repaired"
+    PLACEHOLDER_USER = "placeholder_user"
+    UNKNOWN_TRAIT = "unknown_trait"
+
+
+class ItemWarning(msgspec.Struct, frozen=True):
+    code: WarningCode
+    message: str
+
+
+WARNINGS = {
+    code: ItemWarning(code, message)
+    for code, message in {
+        WarningCode.ID_MISSING: "without an id a repeated event counts twice",
+        WarningCode.DUPLICATE_IN_REQUEST: "the same id stands earlier in this request",
+        WarningCode.SKEW_CORRECTED: "the sender's clock is off: occurred_at was corrected",
+        WarningCode.CLOCK_AHEAD: "occurred_at lies ahead: the time of arrival is used",
+        WarningCode.INVALID_DURATION: "duration_seconds is not a number from 0 to 86400: no time",
+        WarningCode.TEXT_REPAIRED: "characters that cannot be stored were replaced by U+FFFD",
+        WarningCode.NUMBER_REPAIRED: "a number that JSON cannot hold became null",
+        WarningCode.PLACEHOLDER_USER: "user_id is a placeholder: the event counts without a user",
+    }.items()
+}
+
+Status: TypeAlias = Literal["accepted", "rejected", "retry"]
+
+
+class Result(msgspec.Struct, omit_defaults=True, gc=False):
+    """The answer about one item. It starts as `retry`: only the log makes it `accepted`."""
+
+    index: int
+    id: str | None
+    status: Status
+    code: str | None = None
+    message: str | None = None
+    warnings: tuple[ItemWarning, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Decoded:
+    """All items of a request, in order, and the records of the good ones."""
+
+    results: list[Result] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    pending: list[Result] = field(default_factory=list)
+    """The result that each record decides, in the order of `records`."""
+    duplicates: list[tuple[Result, Result]] = field(default_factory=list)
+    """A result, and the earlier one of the same id whose end it shares."""
+    skew_seconds: float | None = None
+    """How far the sender's clock is off, where it said when it sent."""
+
+    def reject(self, index: int, item_id: str | None, code: str, message: str) -> None:
+        self.results.append(Result(index, item_id, "rejected", code, message))
+
+    def wait_for(self, result: Result, record: Record) -> None:
+        self.results.append(result)
+        self.pending.append(result)
+        self.records.append(record)

@@ -1,0 +1,102 @@
+"""The composition root of scoring: what it is made of, wired once, straight down."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from services.scoring import gauges
+from services.scoring.api import api
+from services.scoring.intake import TOPICS, Intake
+from services.scoring.metrics import ScoringMetrics
+from services.scoring.models import Models
+from services.scoring.partitions import Partitions
+from services.scoring.settings import ScoringSettings
+from services.scoring.sweep import Sweep
+from services.scoring.tables import outbox
+from shared.clock import Clock, system_clock
+from shared.credentials import KeyRing
+from shared.database import open_engine
+from shared.lifecycle import Frame, run_tasks, serve
+from shared.log import Log
+from shared.log.worker import Worker
+from shared.outbox import Relay
+from shared.sources import follow_keys
+
+SERVICE = "scoring"
+
+
+async def run(
+    settings: ScoringSettings,
+    *,
+    log: Log,
+    database_url: str,
+    host: str,
+    frame: Frame,
+    stop: asyncio.Event,
+    clock: Clock = system_clock,
+) -> None:
+    """Until `stop`: take in, score, publish, answer; raises what only a restart can mend."""
+    metrics = ScoringMetrics(frame.registry)
+    frame.metrics.preset(SERVICE, TOPICS, ("intake", "sweep", "relay", "keys"))
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(
+            open_engine(database_url, application="perennial-scoring")
+        )
+        partitions = Partitions(
+            engine, kept=timedelta(days=settings.perennial_event_id_retention_days)
+        )
+        relay = Relay(
+            engine=engine,
+            log=log,
+            table=outbox,
+            loop=frame.loop(SERVICE, "relay", limit_seconds=60),
+        )
+        sweep_loop = frame.loop(SERVICE, "sweep", limit_seconds=120)
+        models = Models(
+            engine=engine,
+            metrics=metrics,
+            yearly_churn=settings.perennial_expected_yearly_churn,
+            progressed=sweep_loop.progressed,
+        )
+        sweep = Sweep(
+            engine=engine,
+            partitions=partitions,
+            metrics=metrics,
+            models=models,
+            relay=relay,
+            clock=clock,
+            loop=sweep_loop,
+            interval=timedelta(seconds=settings.perennial_sweep_interval_seconds),
+            settle=timedelta(seconds=settings.perennial_backfill_settle_seconds),
+            retention=settings.retention,
+        )
+        intake = Intake(engine=engine, partitions=partitions, metrics=metrics, clock=clock)
+        consumer = await stack.enter_async_context(log.consume(TOPICS, group=SERVICE))
+        worker = Worker(
+            service=SERVICE,
+            consumer=consumer,
+            handler=intake,
+            frame=frame,
+            loop=frame.loop(SERVICE, "intake", limit_seconds=120),
+            max_records=settings.perennial_intake_batch,
+        )
+        keys, keys_loaded = KeyRing(), asyncio.Event()
+        frame.health.add_check(
+            "scoring.keys", lambda: None if keys_loaded.is_set() else "keys are being loaded"
+        )
+        await stack.enter_async_context(
+            serve(
+                api(engine=engine, keys=keys, clock=clock),
+                host=host,
+                port=settings.scoring_port,
+                name=SERVICE,
+            )
+        )
+        await run_tasks(
+            stop,
+            intake=worker.run(stop),
+            sweep=sweep.run(stop),
+            relay=relay.run(stop),
+            keys=follow_keys(log, keys, frame.loop(SERVICE, "keys"), stop, loaded=keys_loaded),
+            gauges=gauges.keep(engine, metrics, frame.metrics, stop),
+        )

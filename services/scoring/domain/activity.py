@@ -1,0 +1,150 @@
+"""From usage events to day buckets: what an account did on one UTC day, in sums and sets.
+
+A bucket holds integers and sets only, so folding is exact, commutative and associative: events
+may come in any order and in any batches, and the bucket ends the same. (Folding is not
+idempotent: an event must be known to be new before it comes here.)
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+from shared.messages import UsageEvent
+
+NOT_ACTIVITY: Final = frozenset(
+    {
+        "alias",
+        "cancellation_requested",
+        "cancellation_withdrawn",
+        "feedback",
+        "goal_metric",
+        "group",
+        "identify",
+        "payment_failed",
+        "payment_succeeded",
+        "plan_changed",
+        "seat_added",
+        "seat_removed",
+        "support_ticket",
+    }
+)
+"""Types that happen to an account without anybody using the product (wire.md, section 1)."""
+
+SYSTEM_PREFIX: Final = "$"
+MAX_DURATION_SECONDS: Final = 86_400
+MAX_FEATURE_LENGTH: Final = 100
+
+AccountDay: TypeAlias = tuple[str, date]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayDelta:
+    """What some events add to one account's UTC day.
+
+    `milliseconds` is an integer, so that sums are exact whatever their order. `users` are the
+    keys of `user_key`. The sets are distinct per day; the store keeps them sorted.
+    """
+
+    events: int = 0
+    milliseconds: int = 0
+    userless: int = 0
+    users: frozenset[int] = frozenset()
+    features: frozenset[str] = frozenset()
+
+    def __add__(self, other: "DayDelta") -> "DayDelta":
+        return DayDelta(
+            events=self.events + other.events,
+            milliseconds=self.milliseconds + other.milliseconds,
+            userless=self.userless + other.userless,
+            users=self.users | other.users,
+            features=self.features | other.features,
+        )
+
+
+def fold(events: Iterable[UsageEvent]) -> dict[AccountDay, DayDelta]:
+    """One delta per account and UTC day; events that are no activity leave no trace."""
+    open_days: dict[AccountDay, _OpenDay] = {}
+    for event in events:
+        if not counts_as_activity(event.type):
+            continue
+        key = (event.account, _utc_day(event))
+        day = open_days.get(key)
+        if day is None:
+            day = open_days[key] = _OpenDay()
+        _count(event, day)
+    return {key: day.close() for key, day in open_days.items()}
+
+
+def merge(
+    left: Mapping[AccountDay, DayDelta], right: Mapping[AccountDay, DayDelta]
+) -> dict[AccountDay, DayDelta]:
+    """The deltas of both: `merge(fold(a), fold(b)) == fold(a + b)`."""
+    merged = dict(left)
+    for key, delta in right.items():
+        known = merged.get(key)
+        merged[key] = delta if known is None else known + delta
+    return merged
+
+
+def counts_as_activity(event_type: str) -> bool:
+    """Does this type show that somebody used the product? Unknown types do."""
+    return event_type not in NOT_ACTIVITY and not event_type.startswith(SYSTEM_PREFIX)
+
+
+@lru_cache(maxsize=1 << 16)  # A user comes back many times; SHA-256 costs as much as all the rest.
+def user_key(user: str) -> int:
+    """The hashed user (`u1:...`) as a signed 64-bit integer: what PostgreSQL's bigint holds."""
+    return int.from_bytes(hashlib.sha256(user.encode()).digest()[:8], "big", signed=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class _OpenDay:
+    """A bucket while events are still being counted into it."""
+
+    events: int = 0
+    milliseconds: int = 0
+    userless: int = 0
+    users: set[int] = field(default_factory=set)
+    features: set[str] = field(default_factory=set)
+
+    def close(self) -> DayDelta:
+        return DayDelta(
+            events=self.events,
+            milliseconds=self.milliseconds,
+            userless=self.userless,
+            users=frozenset(self.users),
+            features=frozenset(self.features),
+        )
+
+
+def _count(event: UsageEvent, day: _OpenDay) -> None:
+    day.events += 1
+    if event.user:
+        day.users.add(user_key(event.user))
+    else:
+        day.userless += 1
+    if not event.properties:
+        return
+    if event.type == "session_end":
+        day.milliseconds += _milliseconds(event.properties.get("duration_seconds"))
+    feature = event.properties.get("feature")
+    if isinstance(feature, str):
+        feature = feature.strip()
+        if 1 <= len(feature) <= MAX_FEATURE_LENGTH:
+            day.features.add(feature)
+
+
+def _utc_day(event: UsageEvent) -> date:
+    moment = event.occurred_at
+    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).date()
+
+
+def _milliseconds(duration: object) -> int:
+    """A duration in seconds as milliseconds; 0 where it is none (ingest has warned of it)."""
+    # A bool is an int to Python; NaN fails both comparisons.
+    if isinstance(duration, bool) or not isinstance(duration, int | float):
+        return 0
+    return round(duration * 1000) if 0 <= duration <= MAX_DURATION_SECONDS else 0

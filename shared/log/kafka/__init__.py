@@ -1,0 +1,96 @@
+"""The log on Apache Kafka: the only package that imports aiokafka.
+
+`producer.py` keeps a producer alive, `appender.py` appends through it, `consumer.py` consumes,
+`topics.py` knows the topics, `cluster.py` how to reach the brokers. Opening never fails because
+they are away: appends say so, and everything recovers by itself when they are back.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+
+from shared.log import Appended, Consumer, Record, Topic
+from shared.log.kafka import topics as kafka_topics
+from shared.log.kafka.appender import MAX_RECORD_BYTES, Appender, open_appender
+from shared.log.kafka.cluster import Cluster
+from shared.log.kafka.consumer import Timing, open_follower, open_member
+from shared.log.kafka.producer import Producer, open_producer
+
+
+@asynccontextmanager
+async def open_kafka_log(
+    bootstrap_servers: str,
+    *,
+    topic_prefix: str = "perennial.",
+    session_timeout: timedelta = timedelta(seconds=30),
+    rebalance_timeout: timedelta = timedelta(seconds=60),
+    request_timeout: timedelta = timedelta(seconds=5),
+    max_in_flight_bytes: int = 64 * 1024 * 1024,
+    max_in_flight_records: int = 30_000,
+    tls: ssl.SSLContext | None = None,
+    username: str | None = None,
+    password: str | None = None,
+) -> AsyncIterator["KafkaLog"]:
+    """The log on the brokers `host:port[,host:port]`; enters at once, brokers there or not.
+
+    `request_timeout` bounds how long an append may stay undecided; keep it near the callers' own
+    deadline. A user name means SASL with SCRAM-SHA-512.
+    """
+    cluster = Cluster(
+        bootstrap_servers=bootstrap_servers,
+        topic_prefix=topic_prefix,
+        tls=tls,
+        username=username,
+        password=password,
+    )
+    timing = Timing(session_timeout=session_timeout, rebalance_timeout=rebalance_timeout)
+    async with (
+        open_producer(cluster, request_timeout=request_timeout) as producer,
+        open_appender(
+            cluster,
+            producer,
+            request_timeout=request_timeout,
+            max_in_flight_bytes=max_in_flight_bytes,
+            max_in_flight_records=max_in_flight_records,
+        ) as appender,
+    ):
+        yield KafkaLog(cluster, producer, appender, timing)
+
+
+class KafkaLog:
+    """`shared.log.Log` on Kafka."""
+
+    def __init__(
+        self, cluster: Cluster, producer: Producer, appender: Appender, timing: Timing
+    ) -> None:
+        self._cluster = cluster
+        self._producer = producer
+        self._appender = appender
+        self._timing = timing
+
+    @property
+    def max_record_bytes(self) -> int:
+        return MAX_RECORD_BYTES
+
+    async def append(
+        self, topic: str, records: Sequence[Record], *, deadline: timedelta
+    ) -> Sequence[Appended]:
+        return await self._appender.append(topic, records, deadline=deadline)
+
+    def consume(
+        self, topics: Sequence[str], *, group: str
+    ) -> AbstractAsyncContextManager[Consumer]:
+        return open_member(self._cluster, topics, group=group, timing=self._timing)
+
+    def follow(self, topic: str) -> AbstractAsyncContextManager[Consumer]:
+        return open_follower(self._cluster, topic, timing=self._timing)
+
+    async def check_topics(self, topics: Sequence[Topic]) -> Sequence[str]:
+        return await kafka_topics.complaints(self._cluster, topics)
+
+    async def create_topics(self, topics: Sequence[Topic]) -> None:
+        await kafka_topics.create(self._cluster, topics)
+
+    async def ping(self) -> bool:
+        return await self._producer.ping()

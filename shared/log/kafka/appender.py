@@ -1,0 +1,301 @@
+"""Appending: one lane per partition, group commit without a timer, memory bounded by us.
+
+While a lane's batch is on its way, the records that arrive gather; the next batch takes them all.
+A batch that failed may be in the log all the same: its records are UNKNOWN, the caller appends them
+again under the same id, and consumers drop the duplicate.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from shared import logging as logs
+from shared.log import Appended, LogUnavailable, Record, TopicPartition
+from shared.log.kafka.cluster import Cluster, cancelled, until
+from shared.log.kafka.producer import Producer
+from shared.log.kafka.topics import partitions_of
+from shared.log.partitioner import murmur2
+
+# Below a batch's limit: the library takes any first record, and the broker would refuse the batch.
+MAX_RECORD_BYTES = 192 * 1024
+
+# Accounts come back: their hash, in plain Python, costs ten times the look-up.
+_hash = lru_cache(maxsize=65_536)(murmur2)
+
+log = logs.get(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One call of `append`; it ends when each of its parcels is settled."""
+
+    outcomes: list[Appended]
+    ended: asyncio.Future[None]
+    open_parcels: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Parcel:
+    """The records of one call for one partition, in their order."""
+
+    call: _Call
+    records: list[Record] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    """Where each record stood in the call."""
+    size: int = 0
+    sent: int = 0
+    settled: int = 0
+    taken_back: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is on its way, nothing will be."""
+        return self.settled == (self.sent if self.taken_back else len(self.records))
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The parcels that wait for one partition, and the task that sends them while there are any."""
+
+    partition: TopicPartition
+    waiting: deque[_Parcel] = field(default_factory=deque)
+    sending: asyncio.Task[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """The part of a parcel that travels in one batch."""
+
+    parcel: _Parcel
+    start: int
+    end: int
+
+
+class Appender:
+    """Appends to any topic; see `open_appender`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        producer: Producer,
+        *,
+        request_timeout: timedelta,
+        max_in_flight_bytes: int,
+        max_in_flight_records: int,
+    ) -> None:
+        self._cluster = cluster
+        self._producer = producer
+        # The library ends a batch within two request timeouts; after three it has lost it.
+        self._lost_after = 3 * request_timeout.total_seconds()
+        self._free_bytes = max_in_flight_bytes
+        self._free_records = max_in_flight_records
+        self._lanes: dict[TopicPartition, _Lane] = {}
+        self._closed = False
+
+    async def append(
+        self, topic: str, records: Sequence[Record], *, deadline: timedelta
+    ) -> Sequence[Appended]:
+        """As `shared.log.Log.append`."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + deadline.total_seconds()
+        sizes = [_size(record) for record in records]
+        if not sizes:
+            return ()
+        if max(sizes) > MAX_RECORD_BYTES:
+            raise ValueError(f"a record has {max(sizes)} bytes, the limit is {MAX_RECORD_BYTES}")
+        partitions = await self._partitions(topic, ends_at)
+        if len(records) > self._free_records or sum(sizes) > self._free_bytes:
+            raise LogUnavailable("too much is on its way to the log already")
+        call = _Call([Appended.UNKNOWN] * len(records), loop.create_future())
+        parcels = _parcels(call, topic, records, sizes, partitions)
+        for partition, parcel in parcels.items():
+            self._enqueue(partition, parcel)
+        try:
+            await asyncio.wait({call.ended}, timeout=max(0.0, ends_at - loop.time()))
+        finally:
+            for parcel in parcels.values():
+                self._take_back(parcel)
+        if not any(parcel.sent for parcel in parcels.values()):
+            raise LogUnavailable(self._producer.why_away or "the log did not take it in time")
+        return tuple(call.outcomes)
+
+    async def close(self) -> None:
+        """End the lanes; what is still on its way stays unknown."""
+        self._closed = True
+        await cancelled(*[lane.sending for lane in self._lanes.values() if lane.sending])
+
+    async def _partitions(self, topic: str, ends_at: float) -> int:
+        """How many partitions the topic has: from the producer's memory, except at first."""
+        producer = await self._connected(ends_at)
+        name = self._cluster.name_of(topic)
+        if known := producer.client.cluster.partitions_for_topic(name):
+            return len(known)
+        try:
+            async with asyncio.timeout_at(ends_at):
+                # Not by the producer: it would wait long, and ask for ever for what is missing.
+                await partitions_of(self._cluster, [topic])
+                return len(await producer.partitions_for(name))
+        except (KafkaError, TimeoutError) as error:
+            raise LogUnavailable(f"no partitions of topic {name}: {error!r}") from error
+
+    async def _connected(self, ends_at: float) -> AIOKafkaProducer:
+        if self._closed:
+            raise LogUnavailable("the log is closed")
+        if self._producer.current is None and self._producer.why_away is None:
+            await until(self._producer.reachable, ends_at)  # the first connection is being made
+        if producer := self._producer.current:
+            return producer
+        raise LogUnavailable(f"Kafka is away: {self._producer.why_away or 'not connected yet'}")
+
+    def _enqueue(self, partition: TopicPartition, parcel: _Parcel) -> None:
+        self._free_records -= len(parcel.records)
+        self._free_bytes -= parcel.size
+        lane = self._lanes.get(partition)
+        if lane is None:
+            lane = self._lanes[partition] = _Lane(partition)
+        lane.waiting.append(parcel)
+        if lane.sending is None:
+            lane.sending = asyncio.create_task(self._send(lane), name=f"kafka.send {partition}")
+
+    def _take_back(self, parcel: _Parcel) -> None:
+        """Give up what was not sent yet: the caller waits no longer."""
+        if parcel.sent < len(parcel.records):
+            parcel.taken_back = True
+            if parcel.is_settled:
+                self._release(parcel)
+
+    async def _send(self, lane: _Lane) -> None:
+        try:
+            while lane.waiting:
+                producer = await self._producer.ready()
+                builder, slices = _filled(producer, lane.waiting)
+                if slices:
+                    durable = await self._deliver(producer, lane.partition, builder)
+                    for piece in slices:
+                        self._settle(piece, durable=durable)
+        finally:
+            lane.sending = None
+
+    async def _deliver(
+        self, producer: AIOKafkaProducer, partition: TopicPartition, builder: BatchBuilder
+    ) -> bool:
+        """Whether the batch is known to be durable."""
+        name = self._cluster.name_of(partition.topic)
+        failure: Exception
+        try:
+            async with asyncio.timeout(self._lost_after):
+                sent = await producer.send_batch(builder, name, partition=partition.partition)
+                await sent
+        except TimeoutError as error:
+            failure = error
+            self._producer.suspect(producer, lost_a_batch=True)
+        except KafkaError as error:
+            failure = error
+            self._producer.suspect(producer)
+        else:
+            return True
+        where = {"topic": name, "partition": partition.partition}
+        log.warning("log.append_failed", error=repr(failure), **where)
+        return False
+
+    def _settle(self, piece: _Slice, *, durable: bool) -> None:
+        parcel = piece.parcel
+        parcel.settled += piece.end - piece.start
+        if durable:
+            for place in parcel.places[piece.start : piece.end]:
+                parcel.call.outcomes[place] = Appended.DURABLE
+        if parcel.is_settled:
+            self._release(parcel)
+
+    def _release(self, parcel: _Parcel) -> None:
+        self._free_records += len(parcel.records)
+        self._free_bytes += parcel.size
+        call = parcel.call
+        call.open_parcels -= 1
+        if call.open_parcels == 0 and not call.ended.done():
+            call.ended.set_result(None)
+
+
+@asynccontextmanager
+async def open_appender(
+    cluster: Cluster,
+    producer: Producer,
+    *,
+    request_timeout: timedelta,
+    max_in_flight_bytes: int,
+    max_in_flight_records: int,
+) -> AsyncIterator[Appender]:
+    appender = Appender(
+        cluster,
+        producer,
+        request_timeout=request_timeout,
+        max_in_flight_bytes=max_in_flight_bytes,
+        max_in_flight_records=max_in_flight_records,
+    )
+    try:
+        yield appender
+    finally:
+        await appender.close()
+
+
+def _size(record: Record) -> int:
+    size = len(record.key) + (0 if record.value is None else len(record.value))
+    for name, value in record.headers:
+        size += len(name.encode()) + len(value)
+    return size
+
+
+def _parcels(
+    call: _Call, topic: str, records: Sequence[Record], sizes: Sequence[int], partitions: int
+) -> dict[TopicPartition, _Parcel]:
+    """One parcel per partition, records in the order given; as `partition_of`, with a memory."""
+    parcels: dict[TopicPartition, _Parcel] = {}
+    for place, (record, size) in enumerate(zip(records, sizes, strict=True)):
+        partition = TopicPartition(topic, (_hash(record.key) & 0x7FFFFFFF) % partitions)
+        parcel = parcels.get(partition)
+        if parcel is None:
+            parcel = parcels[partition] = _Parcel(call)
+        parcel.records.append(record)
+        parcel.places.append(place)
+        parcel.size += size
+    call.open_parcels = len(parcels)
+    return parcels
+
+
+def _filled(
+    producer: AIOKafkaProducer, waiting: deque[_Parcel]
+) -> tuple[BatchBuilder, list[_Slice]]:
+    """A batch of the next records, as many as it holds; none where all were taken back."""
+    builder = producer.create_batch()
+    slices: list[_Slice] = []
+    while waiting:
+        parcel = waiting[0]
+        start = parcel.sent
+        all_in = parcel.taken_back or _add(builder, parcel)
+        if parcel.sent > start:
+            slices.append(_Slice(parcel, start, parcel.sent))
+        if not all_in:
+            break
+        waiting.popleft()
+    return builder, slices
+
+
+def _add(builder: BatchBuilder, parcel: _Parcel) -> bool:
+    """Move records into the batch until it is full; whether the whole parcel went in."""
+    for place in range(parcel.sent, len(parcel.records)):
+        record = parcel.records[place]
+        added = builder.append(
+            timestamp=None, key=record.key, value=record.value, headers=list(record.headers)
+        )
+        if added is None:
+            return False
+        parcel.sent += 1
+    return True

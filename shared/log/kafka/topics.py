@@ -1,0 +1,163 @@
+"""Topics on the brokers: which exist, what is wrong with them, and creating them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from shared import logging as logs
+from shared.errors import Misconfigured
+from shared.log import LogUnavailable, Topic, TopicMissing
+from shared.log.kafka.cluster import Cluster, ended, milliseconds
+
+_ANSWER_WITHIN = timedelta(seconds=2)
+_CREATE_WITHIN = timedelta(seconds=20)
+_SURE_AFTER_SECONDS = 1.0
+_RETRY_SECONDS = 0.1
+_ALREADY_EXISTS = 36
+_MAX_REPLICAS = 3
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicState:
+    """A topic as the brokers have it."""
+
+    partitions: int
+    settings: Mapping[str, str]
+
+
+async def partitions_of(cluster: Cluster, topics: Iterable[str]) -> Mapping[str, int]:
+    """How many partitions each topic has.
+
+    Raises TopicMissing naming every absent one after a second (a broker that has just started, or
+    a topic that was just made, may need as long), LogUnavailable after two.
+    """
+    names = {cluster.name_of(topic): topic for topic in topics}
+    started = time.monotonic()
+    async with _admin(cluster, within=_ANSWER_WITHIN) as admin:
+        while True:
+            found = await _existing(admin, names)
+            missing = sorted(names.keys() - found.keys())
+            if not missing:
+                return {names[name]: count for name, count in found.items()}
+            if time.monotonic() - started > _SURE_AFTER_SECONDS:
+                raise TopicMissing(f"topics that do not exist: {', '.join(missing)}")
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def complaints(cluster: Cluster, topics: Sequence[Topic]) -> Sequence[str]:
+    """What differs from how the topics must be, one sentence each."""
+    names = [cluster.name_of(topic.name) for topic in topics]
+    async with _admin(cluster, within=_ANSWER_WITHIN) as admin:
+        states = await _states(admin, names)
+    return [
+        sentence
+        for topic, name in zip(topics, names, strict=True)
+        for sentence in _differences(topic, name, states.get(name))
+    ]
+
+
+async def create(cluster: Cluster, topics: Sequence[Topic]) -> None:
+    """Create what is missing and wait until the brokers show it.
+
+    Raises Misconfigured where the brokers refuse a topic, LogUnavailable when they do not answer.
+    """
+    async with _admin(cluster, within=_CREATE_WITHIN) as admin:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        new = [_new_topic(cluster, topic, replicas=min(_MAX_REPLICAS, brokers)) for topic in topics]
+        answer = await admin.create_topics(new)
+        # The client does not raise: the errors are in the answer, one row per topic.
+        for name, code, *message in answer.topic_errors:
+            if code == 0:
+                log.info("log.topic_created", topic=name)
+            elif code != _ALREADY_EXISTS:
+                raise Misconfigured(f"Kafka refuses topic {name}: {message or code}")
+        names = {cluster.name_of(topic.name) for topic in topics}
+        while names - (await _existing(admin, names)).keys():  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _new_topic(cluster: Cluster, topic: Topic, *, replicas: int) -> NewTopic:
+    return NewTopic(
+        cluster.name_of(topic.name),
+        topic.partitions,
+        replicas,
+        # One replica may fail without a refused append; with fewer than three none can.
+        topic_configs=_settings(topic) | {"min.insync.replicas": str(max(1, replicas - 1))},
+    )
+
+
+def _settings(topic: Topic) -> dict[str, str]:
+    """What a topic must be set to; `complaints` compares exactly these."""
+    settings = {
+        "cleanup.policy": "compact" if topic.compacted else "delete",
+        "retention.ms": "-1" if topic.retention is None else str(milliseconds(topic.retention)),
+        # Arrival, as the brokers saw it: retention and lag do not depend on a producer's clock.
+        "message.timestamp.type": "LogAppendTime",
+        # Only closed segments are deleted or compacted: close one a day.
+        "segment.ms": str(milliseconds(timedelta(days=1))),
+    }
+    if topic.compacted:
+        settings["min.cleanable.dirty.ratio"] = "0.1"
+    return settings
+
+
+def _differences(topic: Topic, name: str, state: TopicState | None) -> list[str]:
+    if state is None:
+        return [f"topic {name} does not exist"]
+    sentences = [
+        f"topic {name} has {key}={state.settings.get(key)}, needed is {wanted}"
+        for key, wanted in _settings(topic).items()
+        if state.settings.get(key) != wanted
+    ]
+    if state.partitions < topic.partitions:
+        sentences.append(
+            f"topic {name} has {state.partitions} partitions, needed are {topic.partitions}"
+        )
+    return sentences
+
+
+async def _states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, TopicState]:
+    counts = await _existing(admin, names)
+    if not counts:
+        return {}
+    answers = await admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]
+    )
+    # A row: error code, error text, kind of resource, its name, its settings (name, value, ...).
+    settings = {
+        name: {entry[0]: entry[1] for entry in entries}
+        for answer in answers
+        for _code, _text, _kind, name, entries in answer.resources
+    }
+    return {
+        name: TopicState(partitions=count, settings=settings.get(name, {}))
+        for name, count in counts.items()
+    }
+
+
+async def _existing(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
+    rows = await admin.describe_topics(list(names))
+    return {row["topic"]: len(row["partitions"]) for row in rows if row["error_code"] == 0}
+
+
+@asynccontextmanager
+async def _admin(cluster: Cluster, *, within: timedelta) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client; every failure to get an answer in time is LogUnavailable."""
+    admin = AIOKafkaAdminClient(**cluster.connection(request_timeout=within))
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            await admin.start()
+            yield admin
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise LogUnavailable(f"Kafka does not answer: {error!r}") from error
+    finally:
+        await ended(admin.close(), within=1)

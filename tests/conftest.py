@@ -1,0 +1,50 @@
+"""Fixtures that all levels of tests share."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.database import open_engine
+from shared.lifecycle import Frame, new_frame
+from shared.log.postgres import PostgresLog, open_postgres_log
+from tests.databases import DatabaseServer, running_server, temporary_folder
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[DatabaseServer]:
+    """One PostgreSQL for the whole run, with a migrated template."""
+    with temporary_folder() as folder, asyncio.Runner() as runner:
+        context = running_server(folder)
+        server = runner.run(context.__aenter__())
+        try:
+            runner.run(server.prepare_template())
+            yield server
+        finally:
+            runner.run(context.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def database_url(database_server: DatabaseServer) -> AsyncIterator[str]:
+    """A fresh migrated database of this test alone."""
+    async with database_server.copy_of_template() as url:
+        yield url
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    async with open_engine(database_url, application="test") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def log(database_url: str) -> AsyncIterator[PostgresLog]:
+    """The embedded log with all topics, in this test's database."""
+    async with open_postgres_log(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def frame() -> Frame:
+    return new_frame()

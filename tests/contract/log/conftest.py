@@ -1,0 +1,77 @@
+"""The contract's fixtures: every test runs once per adapter."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from shared.log import Log
+from tests.brokers import KafkaBroker
+from tests.contract.log.backends import KafkaUnderTest, LogUnderTest, PostgresUnderTest
+from tests.databases import DatabaseServer, running_server, temporary_folder
+from tests.kafka_fixtures import require_kafka
+
+_ADAPTERS = ["kafka", "postgres"]
+
+
+@pytest.fixture(params=_ADAPTERS)
+async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[LogUnderTest]:
+    """A log that stays up."""
+    if request.param == "kafka":
+        yield KafkaUnderTest(request.getfixturevalue("kafka_broker"))
+        return
+    folder, server = request.getfixturevalue("mortal_database")
+    async with server.copy_of_template() as url:
+        yield PostgresUnderTest(url, folder)
+
+
+@pytest.fixture(params=_ADAPTERS)
+async def mortal(request: pytest.FixtureRequest) -> AsyncIterator[LogUnderTest]:
+    """A log whose backend the test may break; it is mended afterwards."""
+    async with _mortal(request) as found:
+        try:
+            yield found
+        finally:
+            await found.mend_backend()
+
+
+@pytest.fixture
+async def log(under_test: LogUnderTest) -> AsyncIterator[Log]:
+    async with under_test.open() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def mortal_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A broker for the tests that kill it: the run's shared one serves other levels too."""
+    require_kafka()
+    broker = KafkaBroker(tmp_path_factory.mktemp("mortal-kafka"))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def mortal_database() -> Iterator[tuple[Path, DatabaseServer]]:
+    with temporary_folder() as folder, asyncio.Runner() as runner:
+        context = running_server(folder)
+        server = runner.run(context.__aenter__())
+        try:
+            runner.run(server.prepare_template())
+            yield folder, server
+        finally:
+            runner.run(context.__aexit__(None, None, None))
+
+
+@asynccontextmanager
+async def _mortal(request: pytest.FixtureRequest) -> AsyncIterator[LogUnderTest]:
+    if request.param == "kafka":
+        yield KafkaUnderTest(request.getfixturevalue("mortal_broker"))
+        return
+    folder, server = request.getfixturevalue("mortal_database")
+    async with server.copy_of_template() as url:
+        yield PostgresUnderTest(url, folder)

@@ -1,0 +1,68 @@
+"""Real PostgreSQL for tests: one server a run, one migrated template, a copy of it per test.
+
+A copy takes about 0.1 s; so a test may commit, use several connections, and be killed.
+"""
+
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+from sqlalchemy import make_url
+
+from shared import migrations
+from shared.embedded_postgres import embedded_postgres
+from shared.log.postgres import open_postgres_log
+from shared.log.topics import TOPICS
+
+_TEMPLATE = "template_perennial"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseServer:
+    """A running server; `url` is that of its administrative database."""
+
+    url: str
+
+    def database_url(self, name: str) -> str:
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+    async def prepare_template(self) -> None:
+        await self.execute(f"CREATE DATABASE {_TEMPLATE}")
+        await migrations.upgrade(self.database_url(_TEMPLATE))
+        async with open_postgres_log(self.database_url(_TEMPLATE)) as log:
+            await log.create_topics(TOPICS)
+
+    async def execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def copy_of_template(self) -> AsyncIterator[str]:
+        """The URL of a fresh migrated database, dropped afterwards."""
+        name = f"test_{uuid.uuid4().hex}"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY")
+        try:
+            yield self.database_url(name)
+        finally:
+            await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def running_server(folder: Path) -> AsyncIterator[DatabaseServer]:
+    """A server of its own, for a test that kills it; `embedded_postgres.immediate_stop` does."""
+    async with embedded_postgres(folder) as url:
+        yield DatabaseServer(url)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's own account may pass through, also when the tests run as root."""
+    with tempfile.TemporaryDirectory(prefix="perennial-test-") as name:
+        yield Path(name)
