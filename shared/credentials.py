@@ -54,15 +54,31 @@ def new_key(
 ) -> NewKey:
     """A fresh key: the secret is shown once, the record is what is kept."""
     key_id, secret = _random(12), _random(32)
-    record = WriteKey(
-        key_id=key_id,
-        secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
+    whole = Secret(f"prn_live_{key_id}_{secret}_{_checksum(key_id, secret)}")
+    record = record_of(whole, source=source, scopes=scopes, now=now, expires_at=expires_at)
+    return NewKey(whole, record)
+
+
+def record_of(
+    whole: Secret,
+    *,
+    source: str,
+    scopes: Iterable[Scope],
+    now: datetime,
+    expires_at: datetime | None = None,
+) -> WriteKey:
+    """What is kept of a key; raises ValueError where `whole` is none."""
+    match = _PATTERN.fullmatch(whole)
+    if match is None or _checksum(match[1], match[2]) != match[3]:
+        raise ValueError("not a key of Perennial")
+    return WriteKey(
+        key_id=match[1],
+        secret_sha256=hashlib.sha256(match[2].encode()).hexdigest(),
         source=source,
         scopes=tuple(sorted(set(scopes))),
         created_at=now,
         expires_at=expires_at,
     )
-    return NewKey(Secret(f"prn_live_{key_id}_{secret}_{_checksum(key_id, secret)}"), record)
 
 
 class KeyRing:

@@ -26,17 +26,22 @@ class ProcessSettings(Settings):
     perennial_data_dir: Path = Field(
         default=Path(".perennial"), description="where the embedded database and secrets live"
     )
-    perennial_host: str = Field(default="127.0.0.1", description="address the HTTP ports listen on")
     admin_port: int = Field(
         default=9100, ge=0, le=65535, description="/livez, /readyz, /metrics; never publish it"
     )
     perennial_log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     perennial_log_format: str = Field(default="json", pattern="^(json|console)$")
-    perennial_drain_seconds: float | None = Field(
+    perennial_prepare: bool = Field(
+        default=True, description="migrate the database and create topics at start"
+    )
+    perennial_user_hash_key: SecretStr | None = Field(
         default=None,
-        ge=0,
-        le=60,
-        description="how long ingest serves on after SIGTERM; default 5 with Kafka, 0 without",
+        min_length=32,
+        description="hashes user ids; never change it; absent: made once, kept in the data folder",
+    )
+    perennial_scoring_key: SecretStr | None = Field(
+        default=None,
+        description="key (accounts:read) with which the console asks scoring; absent: as above",
     )
 
 

@@ -36,7 +36,7 @@ class Journal:
         """None where there is none; one that cannot be read only costs time."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Entry)
-        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def save(self, entry: Entry) -> None:

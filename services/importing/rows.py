@@ -13,11 +13,11 @@ from services.importing.mapping import AccountColumns, EventColumns
 from services.importing.source import Record
 from services.importing.times import TimeForm, wire_time
 
-_INTEGER = re.compile(r"\d{1,18}")
-_DECIMAL = re.compile(r"\d+(\.\d+)?")
-_FRENCH_DECIMAL = re.compile(r"\d+(,\d+)?|\d+\.(\d{1,2}|\d{4,})")
-_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_INTEGER = re.compile(r"\d{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_FRENCH_DECIMAL = re.compile(r"\d+(,\d+)?|\d+\.(\d{1,2}|\d{4,})", re.ASCII)
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?", re.ASCII)
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 _NUMERIC_PROPERTIES = frozenset({"amount", "delta", "duration_seconds", "score", "seats", "value"})
 """Properties that the wire reads as numbers; all others stay text, as product numbers must."""

@@ -94,7 +94,7 @@ class Sending:
             async with aclosing(self._chunks()) as chunks:
                 await deliver(chunks, client, on_settled=settled)
         except Stopped as error:
-            raise Stopped(
+            raise type(error)(
                 f"{error}; {self.ledger.done:,} rows of {self._path} are done:"
                 " the same command goes on from there"
             ) from error

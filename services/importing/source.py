@@ -156,12 +156,14 @@ class _Lines:
         del self._taken[1:]
 
     def peek(self) -> str:
-        line = self._read()
-        if line is None:
-            return ""
-        line = (line[0].removeprefix("\ufeff"), line[1])
-        self._again.append(line)
-        return line[0]
+        """The first line with something on it, which will be read again; empty at the end."""
+        while (line := self._read()) is not None:
+            text = line[0].removeprefix("\ufeff")
+            if text.strip():
+                self._again.append((text, line[1]))
+                return text
+            self._next_line += 1
+        return ""
 
     def __iter__(self) -> "_Lines":
         return self

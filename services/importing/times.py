@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 from services.importing.errors import Unusable
 
-_NUMBER = re.compile(r"\d+(\.\d+)?")
-_BASIC_DATE = re.compile(r"(19|20)\d{6}")
+_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_BASIC_DATE = re.compile(r"(19|20)\d{6}", re.ASCII)
 _ISO = re.compile(
     r"(?P<day>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?P<clock>\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)"
     r" ?(?P<offset>Z|UTC|[+-]\d{2}(?::?\d{2})?)?)?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _TOO_LARGE = 100_000_000_000_000
 

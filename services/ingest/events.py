@@ -173,7 +173,9 @@ class EventReader:
                 Code.TOO_OLD, f"occurred_at: older than {days} days; the key needs scope backfill"
             )
         if not has_id:
-            raise InvalidMessage(Code.TOO_OLD, f"occurred_at: older than {days} days; it needs an id")
+            raise InvalidMessage(
+                Code.TOO_OLD, f"occurred_at: older than {days} days; it needs an id"
+            )
 
 
 def _null_what_is_no_number(draft: Draft, warnings: list[ItemWarning]) -> None:
@@ -194,9 +196,7 @@ def stated_id(value: object) -> str | None:
     return text if is_storable(text) else None
 
 
-def _with_duration(
-    properties: dict[str, object], warnings: list[ItemWarning]
-) -> dict[str, object]:
+def _with_duration(properties: dict[str, object], warnings: list[ItemWarning]) -> dict[str, object]:
     seconds = properties.get("duration_seconds")
     if (type(seconds) is int or type(seconds) is float) and 0 <= seconds <= MAX_DURATION_SECONDS:
         return properties

@@ -41,7 +41,9 @@ def account_of(value: object, field: str = "account_id") -> str:
 def event_id_of(value: object) -> str:
     text = str(value) if type(value) is int else value
     if type(text) is not str or not 0 < len(text) <= MAX_ID_LENGTH:
-        raise InvalidMessage(Code.INVALID_ID, f"id: must be text of 1 to {MAX_ID_LENGTH} characters")
+        raise InvalidMessage(
+            Code.INVALID_ID, f"id: must be text of 1 to {MAX_ID_LENGTH} characters"
+        )
     return text
 
 

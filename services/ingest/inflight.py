@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from types import TracebackType
+from typing import Self
 
 from services.ingest.replies import RefusalCode, Refused
 
@@ -59,7 +60,7 @@ class Held:
         self._bytes = 0
         self._events = 0
 
-    def __enter__(self) -> "Held":
+    def __enter__(self) -> Self:
         self._owner.requests += 1
         return self
 

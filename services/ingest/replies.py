@@ -95,7 +95,7 @@ class Reply:
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """Four words for the same, because SDKs look for different ones; results where items had any."""
+    """Three words for the same message and two for the code: SDKs look for different ones."""
 
     code: str
     message: str

@@ -33,7 +33,9 @@ class IngestSettings(Settings):
     ingest_max_items: int = Field(default=2_000, ge=1, description="items of one request")
     ingest_max_item_bytes: int = Field(default=64 * _KIB, ge=1, description="one item as sent")
     ingest_max_record_bytes: int = Field(
-        default=96 * _KIB, ge=1, description="one item as a record with its key; see the topic's limit"
+        default=96 * _KIB,
+        ge=1,
+        description="one item as a record with its key; see the topic's limit",
     )
     ingest_max_depth: int = Field(default=32, ge=1, le=200, description="levels of one item")
     max_event_age_days: int = Field(

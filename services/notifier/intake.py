@@ -96,9 +96,7 @@ class Intake:
             await outboxes.put(connection, outbox, REJECTED, [record])
         self.wake()
 
-    async def _take_flag(
-        self, connection: AsyncConnection, flag: Flag, effects: _Effects
-    ) -> None:
+    async def _take_flag(self, connection: AsyncConnection, flag: Flag, effects: _Effects) -> None:
         account = await store.read_account(connection, flag.account)
         taken, subject = await self._apply(connection, flag, account)
         effects.taken.append(taken)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.notifier.channels import Class
+from services.notifier.domain.attempts import Class
 from services.notifier.domain.interventions import Taken
 from services.notifier.domain.policy import NotifyReason, SuppressReason
 from services.notifier.notices import CHANNELS, Decided

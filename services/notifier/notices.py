@@ -27,6 +27,7 @@ from services.notifier.tables import deliveries, destinations
 SLACK = "slack"
 EMAIL = "email"
 CHANNELS = (SLACK, EMAIL)
+SLACK_DESTINATION = "slack:webhook"
 _WAITING = ("pending", "sending")
 
 
@@ -49,7 +50,7 @@ class Routes:
     def of(self, owner: str) -> Sequence[Route]:
         found = []
         if self.slack:
-            found.append(Route(channel=SLACK, destination="slack:webhook"))
+            found.append(Route(channel=SLACK, destination=SLACK_DESTINATION))
         if self.email:
             # An owner without a usable address must not mean that nobody is told.
             address = owner if is_mail_address(owner) else self.fallback_owner
@@ -168,9 +169,7 @@ async def _insert(
     }
     if against is not None:
         values |= {"suppress_reason": against.value, "ended_at": func.now()}
-    result = await connection.execute(
-        insert(deliveries).values(**values).on_conflict_do_nothing()
-    )
+    result = await connection.execute(insert(deliveries).values(**values).on_conflict_do_nothing())
     return result.rowcount == 1
 
 

@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.notifier.channels import Class, Failure, Receipt
+from services.notifier.channels import Receipt
+from services.notifier.domain.attempts import Class, Failure, Next
 from services.notifier.domain.policy import NotifyReason, SuppressReason
 from services.notifier.tables import deliveries, destinations
 
@@ -149,22 +150,19 @@ async def record_failed(
     connection: AsyncConnection,
     held: Claimed,
     failure: Failure,
-    *,
-    dead: bool,
-    delay: timedelta,
-    plain: bool,
+    step: Next,
 ) -> bool:
-    """Store how the attempt failed; the destination rests for `delay`, the whole channel pauses."""
+    """Store how the attempt failed; its destination rests, or the whole channel pauses."""
     ambiguous = 1 if failure.kind is Class.AMBIGUOUS else 0
     mine = await _end(
         connection,
         held,
-        state="dead" if dead else "pending",
-        plain=plain,
+        state="dead" if step.dead else "pending",
+        plain=step.plain,
         ambiguous=deliveries.c.ambiguous + ambiguous,
         last_class=failure.kind.value,
         last_detail=failure.detail[:_MAX_DETAIL],
-        ended_at=func.now() if dead else None,
+        ended_at=func.now() if step.dead else None,
     )
     broken = failure.kind in (Class.DESTINATION_BROKEN, Class.INTEGRATION_BROKEN)
     # A refused message says nothing against its destination.
@@ -172,7 +170,7 @@ async def record_failed(
     await _free(
         connection,
         held,
-        next_allowed_at=func.now() + delay,
+        next_allowed_at=func.now() + step.rest,
         failures=destinations.c.failures + 1 if counts else 0,
         broken_since=func.coalesce(destinations.c.broken_since, func.now()) if broken else None,
         last_failure=f"{failure.kind}: {failure.detail}"[:_MAX_DETAIL],
@@ -183,7 +181,7 @@ async def record_failed(
             .where(destinations.c.channel == held.channel)
             .values(
                 next_allowed_at=func.greatest(
-                    destinations.c.next_allowed_at, func.now() + delay
+                    destinations.c.next_allowed_at, func.now() + step.rest
                 )
             )
         )
@@ -219,4 +217,3 @@ async def _free(connection: AsyncConnection, held: Claimed, **values: object) ->
         .where(destinations.c.destination == held.destination, destinations.c.claim == held.claim)
         .values(claim=None, lease_until=None, **values)
     )
-

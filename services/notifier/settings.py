@@ -88,9 +88,10 @@ class NotifierSettings(Settings):
 
     @model_validator(mode="after")
     def _sends_end_before_leases(self) -> Self:
-        if self.perennial_delivery_timeout_seconds >= self.perennial_delivery_lease_seconds:
+        # E-mail may use its time twice: before the message, and for it.
+        if 2 * self.perennial_delivery_timeout_seconds >= self.perennial_delivery_lease_seconds:
             raise ValueError(
-                "PERENNIAL_DELIVERY_TIMEOUT_SECONDS must be shorter than"
+                "PERENNIAL_DELIVERY_TIMEOUT_SECONDS must be less than half of"
                 " PERENNIAL_DELIVERY_LEASE_SECONDS, else a second sender takes over mid-send"
             )
         return self

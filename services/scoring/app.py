@@ -30,7 +30,6 @@ async def run(
     *,
     log: Log,
     database_url: str,
-    host: str,
     frame: Frame,
     stop: asyncio.Event,
     clock: Clock = system_clock,
@@ -87,7 +86,7 @@ async def run(
         await stack.enter_async_context(
             serve(
                 api(engine=engine, keys=keys, clock=clock),
-                host=host,
+                host=settings.perennial_host,
                 port=settings.scoring_port,
                 name=SERVICE,
             )

@@ -10,6 +10,7 @@ from shared.settings import Settings
 class ScoringSettings(Settings):
     """What an operator may change about intake, sweep, risk and the read API."""
 
+    perennial_host: str = Field(default="127.0.0.1", description="address the API listens on")
     scoring_port: int = Field(default=8081, ge=0, le=65535, description="the read API")
     activity_retention_days: int = Field(
         default=400, ge=0, description="days of use that are kept; 0 keeps all"

@@ -91,9 +91,7 @@ def _times(envelope: Envelope, rules: EventRules, submission: Submission) -> Tim
             sent_at = parse_time(envelope.sent_at)
         except ValueError as error:
             raise Refused(RefusalCode.INVALID_ENVELOPE, f"sent_at: {error}") from error
-    return TimeRules(
-        received_at=submission.received_at, sent_at=sent_at, max_age=rules.max_age
-    )
+    return TimeRules(received_at=submission.received_at, sent_at=sent_at, max_age=rules.max_age)
 
 
 def _draft(item: Item, rules: EventRules) -> tuple[_Item, bool]:

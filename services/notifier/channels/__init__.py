@@ -5,25 +5,13 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
-from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from services.notifier.domain.attempts import Failure
 from services.notifier.domain.policy import NotifyReason
 from shared.errors import PerennialError
 from shared.messages import Band, FlagReason, Reason, ValueAtRisk
-
-
-class Class(StrEnum):
-    """How an attempt ended."""
-
-    SENT = "sent"
-    PAUSE = "pause"
-    TRANSIENT = "transient"
-    BAD_MESSAGE = "bad_message"
-    DESTINATION_BROKEN = "destination_broken"
-    INTEGRATION_BROKEN = "integration_broken"
-    AMBIGUOUS = "ambiguous"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +47,6 @@ class Receipt:
     """The other side has taken the message over."""
 
     provider_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """How an attempt failed; `detail` holds no secret and no payload."""
-
-    kind: Class
-    detail: str
-    retry_after: timedelta | None = None
 
 
 class DeliveryError(PerennialError):

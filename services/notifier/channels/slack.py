@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from services.notifier.channels import Class, DeliveryError, Failure, Message, Receipt, wording
+from services.notifier.channels import DeliveryError, Message, Receipt, wording
+from services.notifier.domain.attempts import Class, Failure
 from services.notifier.settings import is_loopback
 
 # A section holds 3,000 characters: a name and three lines, or five lines, always fit.
@@ -134,8 +135,7 @@ def render(message: Message) -> dict[str, object]:
         return payload | {"text": f"{text}\n{message.url}"}
     lines = [
         f"*{name}* · *{headline}* · <{message.url}|Open in Perennial>",
-        f"{why}",
-        f"*{action}*",
+        f"*{action}* · {why}",
     ]
     blocks: list[dict[str, object]] = [_section("\n".join(lines))]
     if more := _more(message):

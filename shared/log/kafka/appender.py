@@ -27,6 +27,8 @@ from shared.log.partitioner import murmur2
 # Below a batch's limit: the library takes any first record, and the broker would refuse the batch.
 MAX_RECORD_BYTES = 192 * 1024
 
+_LOOK_UP_SECONDS = 2.0
+
 # Accounts come back: their hash, in plain Python, costs ten times the look-up.
 _hash = lru_cache(maxsize=65_536)(murmur2)
 
@@ -98,6 +100,7 @@ class Appender:
         self._free_bytes = max_in_flight_bytes
         self._free_records = max_in_flight_records
         self._lanes: dict[TopicPartition, _Lane] = {}
+        self._looked_up: dict[str, asyncio.Task[int]] = {}
         self._closed = False
 
     async def append(
@@ -130,6 +133,8 @@ class Appender:
     async def close(self) -> None:
         """End the lanes; what is still on its way stays unknown."""
         self._closed = True
+        for looking in self._looked_up.values():
+            looking.cancel()
         await cancelled(*[lane.sending for lane in self._lanes.values() if lane.sending])
 
     async def _partitions(self, topic: str, ends_at: float) -> int:
@@ -138,13 +143,33 @@ class Appender:
         name = self._cluster.name_of(topic)
         if known := producer.client.cluster.partitions_for_topic(name):
             return len(known)
+        # One look-up for all who wait, who go on in the order in which they came.
+        looking = self._looked_up.get(topic)
+        if looking is None:
+            looking = asyncio.create_task(
+                self._look_up(producer, topic), name=f"kafka.find {topic}"
+            )
+            looking.add_done_callback(lambda done: self._found(topic, done))
+            self._looked_up[topic] = looking
+        await asyncio.wait({looking}, timeout=max(0.0, ends_at - asyncio.get_running_loop().time()))
+        if looking.done() and not looking.cancelled():
+            return looking.result()
+        raise LogUnavailable(f"Kafka does not tell the partitions of {name} in time")
+
+    async def _look_up(self, producer: AIOKafkaProducer, topic: str) -> int:
+        # Not by the producer alone: it would wait long, and ask for ever for what is missing.
+        await partitions_of(self._cluster, [topic])
+        name = self._cluster.name_of(topic)
         try:
-            async with asyncio.timeout_at(ends_at):
-                # Not by the producer: it would wait long, and ask for ever for what is missing.
-                await partitions_of(self._cluster, [topic])
+            async with asyncio.timeout(_LOOK_UP_SECONDS):
                 return len(await producer.partitions_for(name))
         except (KafkaError, TimeoutError) as error:
             raise LogUnavailable(f"no partitions of topic {name}: {error!r}") from error
+
+    def _found(self, topic: str, looking: asyncio.Task[int]) -> None:
+        del self._looked_up[topic]
+        if not looking.cancelled():
+            looking.exception()  # retrieved: all who asked may have given up
 
     async def _connected(self, ends_at: float) -> AIOKafkaProducer:
         if self._closed:

@@ -13,24 +13,35 @@ from tests.contract.log.backends import KafkaUnderTest, LogUnderTest, PostgresUn
 from tests.databases import DatabaseServer, running_server, temporary_folder
 from tests.kafka_fixtures import require_kafka
 
-_ADAPTERS = ["kafka", "postgres"]
+_Backend = KafkaBroker | tuple[Path, DatabaseServer]
 
 
-@pytest.fixture(params=_ADAPTERS)
-async def under_test(request: pytest.FixtureRequest) -> AsyncIterator[LogUnderTest]:
+@pytest.fixture(params=["kafka", "postgres"])
+def backend(request: pytest.FixtureRequest) -> _Backend:
+    # Not in the async fixture below: those of a session may not start inside a running loop.
+    name = {"kafka": "kafka_broker", "postgres": "mortal_database"}[request.param]
+    found: _Backend = request.getfixturevalue(name)
+    return found
+
+
+@pytest.fixture(params=["kafka", "postgres"])
+def mortal_backend(request: pytest.FixtureRequest) -> _Backend:
+    name = {"kafka": "mortal_broker", "postgres": "mortal_database"}[request.param]
+    found: _Backend = request.getfixturevalue(name)
+    return found
+
+
+@pytest.fixture
+async def under_test(backend: _Backend) -> AsyncIterator[LogUnderTest]:
     """A log that stays up."""
-    if request.param == "kafka":
-        yield KafkaUnderTest(request.getfixturevalue("kafka_broker"))
-        return
-    folder, server = request.getfixturevalue("mortal_database")
-    async with server.copy_of_template() as url:
-        yield PostgresUnderTest(url, folder)
+    async with _opened(backend) as found:
+        yield found
 
 
-@pytest.fixture(params=_ADAPTERS)
-async def mortal(request: pytest.FixtureRequest) -> AsyncIterator[LogUnderTest]:
+@pytest.fixture
+async def mortal(mortal_backend: _Backend) -> AsyncIterator[LogUnderTest]:
     """A log whose backend the test may break; it is mended afterwards."""
-    async with _mortal(request) as found:
+    async with _opened(mortal_backend) as found:
         try:
             yield found
         finally:
@@ -68,10 +79,10 @@ def mortal_database() -> Iterator[tuple[Path, DatabaseServer]]:
 
 
 @asynccontextmanager
-async def _mortal(request: pytest.FixtureRequest) -> AsyncIterator[LogUnderTest]:
-    if request.param == "kafka":
-        yield KafkaUnderTest(request.getfixturevalue("mortal_broker"))
+async def _opened(backend: _Backend) -> AsyncIterator[LogUnderTest]:
+    if isinstance(backend, KafkaBroker):
+        yield KafkaUnderTest(backend)
         return
-    folder, server = request.getfixturevalue("mortal_database")
+    folder, server = backend
     async with server.copy_of_template() as url:
         yield PostgresUnderTest(url, folder)

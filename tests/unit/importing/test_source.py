@@ -98,10 +98,13 @@ def test_bytes_that_are_no_text_stay_in_their_cell(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_used_is_refused_at_once(
     tmp_path: Path, content: bytes, message: str
 ) -> None:
-    path = written(tmp_path, content)
-    with pytest.raises(Unusable, match=message):
+    def use() -> None:
+        path = written(tmp_path, content)
         survey(path)
         read(path)
+
+    with pytest.raises(Unusable, match=message):
+        use()
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def check_rhythm(days: list[Day], found: Indicators) -> None:
 
 
 @given(st.lists(DAYS, min_size=1, max_size=4))
-def test_the_figures_of_many_accounts_agree_with_counting_by_hand(accounts: list[list[Day]]) -> None:
+def test_the_figures_of_many_accounts_agree_with_counting_by_hand(
+    accounts: list[list[Day]],
+) -> None:
     found = extract([as_history(days) for days in accounts], [AccountFields()] * len(accounts), NOW)
     for days, one in zip(accounts, found, strict=True):
         check_windows(days, one)
@@ -185,9 +187,7 @@ def test_tenure_begins_with_the_contract_or_the_first_active_day() -> None:
 
 def test_an_account_silent_for_years_is_known_by_what_was_pruned() -> None:
     gone = AS_OF.toordinal() - 1000
-    found = indicators_of(
-        History(first_active=gone - 200, last_active=gone, active_days_before=50)
-    )
+    found = indicators_of(History(first_active=gone - 200, last_active=gone, active_days_before=50))
     assert (found.recency_days, found.tenure_days) == (1000, 1200)
     assert found.active_days_ever == 50
     assert found.state is State.LAPSED

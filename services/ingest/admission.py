@@ -1,0 +1,108 @@
+"""Who may send what, now: size, key, rate limit, and the body inflated within its bounds.
+
+The order is the promise: nothing of a body is read for a caller without a key, and nothing is
+inflated or decoded for one that sends too much.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from services.ingest.bodies import Body, BodyLimits, encoding_of, inflate
+from services.ingest.buckets import Buckets
+from services.ingest.inflight import Held
+from services.ingest.metrics import IngestMetrics
+from services.ingest.replies import RefusalCode, Refused
+from shared.clock import Clock
+from shared.credentials import KeyRing, Refusal, Scope, bearer
+from shared.messages import WriteKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a route sees of an HTTP request; header names are in lower case."""
+
+    method: str
+    path: str
+    raw_path: bytes
+    query: bytes
+    headers: dict[bytes, bytes]
+    body: Body
+    request_id: str
+
+
+class Admitted(NamedTuple):
+    key: WriteKey
+    received_at: datetime
+    body: bytes
+
+
+class Admission:
+    def __init__(
+        self,
+        *,
+        ring: KeyRing,
+        buckets: Buckets,
+        limits: BodyLimits,
+        metrics: IngestMetrics,
+        clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ring = ring
+        self._buckets = buckets
+        self._limits = limits
+        self._metrics = metrics
+        self._clock = clock
+        self._monotonic = monotonic
+
+    async def admit(self, request: Request, scope: Scope, held: Held) -> Admitted:
+        """The key and the plain body; raises Refused, or ClientGone."""
+        headers = request.headers
+        self._check_stated_size(headers.get(b"content-length"))
+        received_at = self._clock()
+        key = self._check_key(headers.get(b"authorization"), scope, received_at)
+        wait = self._buckets.wait_seconds(key.key_id, now=self._monotonic())
+        if wait:
+            raise Refused(
+                RefusalCode.RATE_LIMITED, "this key sends too many events", retry_seconds=wait
+            )
+        encoding = encoding_of(headers.get(b"content-encoding"))
+        data = await request.body.read(self._limits, held)
+        self._metrics.body_bytes_sent.observe(len(data))
+        body = inflate(data, encoding, max_bytes=self._limits.max_inflated_bytes)
+        if body is not data:
+            held.add_bytes(len(body))
+            self._metrics.body_bytes_inflated.observe(len(body))
+        return Admitted(key, received_at, body)
+
+    def charge(self, key: WriteKey, items: int) -> None:
+        self._buckets.charge(key.key_id, items, now=self._monotonic())
+
+    def _check_stated_size(self, header: bytes | None) -> None:
+        """Refuse early what says that it is too large; what is smaller is counted all the same."""
+        if header is not None and header.isdigit() and int(header[:20]) > self._limits.max_bytes:
+            raise Refused(
+                RefusalCode.BODY_TOO_LARGE,
+                f"the body takes more than {self._limits.max_bytes} bytes; split it",
+            )
+
+    def _check_key(self, header: bytes | None, scope: Scope, now: datetime) -> WriteKey:
+        found = self._ring.check(bearer((header or b"").decode("latin-1")), now=now)
+        if isinstance(found, Refusal):
+            message = (
+                "send Authorization: Bearer <key>"
+                if found is Refusal.MISSING
+                else "the key is unknown, expired or revoked"
+            )
+            raise Refused(
+                RefusalCode.INVALID_KEY, message, headers=((b"www-authenticate", b"Bearer"),)
+            )
+        require_scope(found, scope)
+        return found
+
+
+def require_scope(key: WriteKey, scope: Scope) -> None:
+    if scope not in key.scopes:
+        raise Refused(RefusalCode.SCOPE_MISSING, f"the key lacks the scope {scope}")

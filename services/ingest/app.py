@@ -1,0 +1,169 @@
+"""The composition root of ingest: straight down, each undoing beside its making."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from functools import lru_cache, partial
+
+from services.ingest.admission import Admission
+from services.ingest.bodies import BodyLimits
+from services.ingest.buckets import Buckets
+from services.ingest.directory import DirectoryRules
+from services.ingest.events import EventRules
+from services.ingest.inflight import InFlight
+from services.ingest.metrics import IngestMetrics
+from services.ingest.pages import create_pages
+from services.ingest.publisher import Publisher
+from services.ingest.routes import Routes
+from services.ingest.settings import IngestSettings
+from shared import logging as logs
+from shared.clock import Clock, system_clock
+from shared.credentials import KeyRing, hash_user
+from shared.errors import Misconfigured
+from shared.lifecycle import Frame, Loop, run_tasks, serve, stopped_within
+from shared.log import Log
+from shared.sources import follow_keys
+
+SERVICE = "ingest"
+
+_REMEMBERED_USERS = 16_384
+_KEYS_LIMIT_SECONDS = 60.0
+_PROBE_SECONDS = 5.0
+_LAST_REPLIES_SECONDS = 2
+"""After the flush: for replies to reach their callers."""
+
+
+async def run(
+    settings: IngestSettings,
+    *,
+    log: Log,
+    user_key: bytes,
+    frame: Frame,
+    stop: asyncio.Event,
+    clock: Clock = system_clock,
+) -> None:
+    """Serve until `stop`, then drain; ready once all keys are read.
+
+    After `stop` it serves on, unready, for the drain seconds, so that no balancer sends to a closed
+    port; then it answers 503 `shutting_down` and waits for what is in flight.
+    """
+    check_limits(settings, log)
+    ring = KeyRing()
+    loaded = asyncio.Event()
+    ended = asyncio.Event()
+    inflight = InFlight(
+        max_bytes=settings.ingest_max_inflight_bytes,
+        max_events=settings.ingest_max_inflight_events,
+    )
+    metrics = IngestMetrics(frame.registry, inflight)
+    publisher = Publisher(
+        target=log,
+        deadline=settings.append_deadline,
+        metrics=metrics,
+        dependency_up=frame.metrics.dependency_up.labels(SERVICE, "log"),
+    )
+    app = create_app(
+        settings,
+        ring=ring,
+        publisher=publisher,
+        inflight=inflight,
+        metrics=metrics,
+        user_key=user_key,
+        clock=clock,
+    )
+    frame.metrics.preset(SERVICE, (), ("keys", "probe"))
+    frame.health.add_check("ingest", lambda: _why_unready(loaded, stop))
+    keys_loop = frame.loop(SERVICE, "keys", limit_seconds=_KEYS_LIMIT_SECONDS)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            serve(
+                app,
+                host=settings.perennial_host,
+                port=settings.ingest_port,
+                name=SERVICE,
+                grace_seconds=_LAST_REPLIES_SECONDS,
+            )
+        )
+        await run_tasks(
+            ended,
+            # Keys are followed to the end: the last requests are checked against current ones.
+            keys=follow_keys(log, ring, keys_loop, ended, loaded=loaded),
+            probe=_probe(publisher, frame.loop(SERVICE, "probe"), ended),
+            drain=_drain(settings, inflight, stop, ended),
+        )
+
+
+def create_app(
+    settings: IngestSettings,
+    *,
+    ring: KeyRing,
+    publisher: Publisher,
+    inflight: InFlight,
+    metrics: IngestMetrics,
+    user_key: bytes,
+    clock: Clock,
+) -> Routes:
+    admission = Admission(
+        ring=ring,
+        buckets=Buckets(rate=settings.ingest_rate_per_second, burst=settings.ingest_rate_burst),
+        limits=BodyLimits(
+            max_bytes=settings.ingest_max_body_bytes,
+            max_inflated_bytes=settings.ingest_max_inflated_bytes,
+            stall_seconds=settings.ingest_body_stall_seconds,
+            total_seconds=settings.ingest_body_total_seconds,
+        ),
+        metrics=metrics,
+        clock=clock,
+    )
+    return Routes(
+        admission=admission,
+        publisher=publisher,
+        inflight=inflight,
+        metrics=metrics,
+        event_rules=EventRules(
+            # A user comes back many times, and the keyed hash costs as much as all the rest.
+            hash_user=lru_cache(maxsize=_REMEMBERED_USERS)(partial(hash_user, user_key)),
+            max_items=settings.ingest_max_items,
+            max_item_bytes=settings.ingest_max_item_bytes,
+            max_record_bytes=settings.ingest_max_record_bytes,
+            max_depth=settings.ingest_max_depth,
+            max_age=settings.max_event_age,
+        ),
+        directory_rules=DirectoryRules(
+            max_items=settings.ingest_max_items,
+            max_item_bytes=settings.ingest_max_item_bytes,
+            max_record_bytes=settings.ingest_max_record_bytes,
+        ),
+        pages=create_pages(with_docs=settings.ingest_docs),
+    )
+
+
+def check_limits(settings: IngestSettings, target: Log) -> None:
+    """Nobody but us checks a record's size before it is sent: the log must take what we accept."""
+    if settings.ingest_max_record_bytes > target.max_record_bytes:
+        raise Misconfigured(
+            f"INGEST_MAX_RECORD_BYTES: the log takes at most {target.max_record_bytes}"
+        )
+
+
+def _why_unready(loaded: asyncio.Event, stop: asyncio.Event) -> str | None:
+    if stop.is_set():
+        return "draining"
+    return None if loaded.is_set() else "the keys are not read yet"
+
+
+async def _probe(publisher: Publisher, loop: Loop, ended: asyncio.Event) -> None:
+    while not await stopped_within(ended, _PROBE_SECONDS):
+        await publisher.probe()
+        loop.progressed()
+
+
+async def _drain(
+    settings: IngestSettings, inflight: InFlight, stop: asyncio.Event, ended: asyncio.Event
+) -> None:
+    await stop.wait()
+    await asyncio.sleep(settings.drain_seconds)
+    if not await inflight.drain(settings.ingest_flush_seconds):
+        logs.get(__name__).warning(
+            "drain.unknown", requests=inflight.requests, events=inflight.events
+        )
+    ended.set()

@@ -1,0 +1,125 @@
+"""The full list of ingest's metrics; no account, user or key is a label."""
+
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.ingest import directory
+from services.ingest.formats import native
+from services.ingest.inflight import InFlight
+from services.ingest.replies import STATUS, RefusalCode
+from services.ingest.results import RETRY_CODES, Code, Decoded, WarningCode
+from shared.telemetry import HTTP_BUCKETS
+
+FORMATS = (native.NAME, directory.NAME)
+CLIENT_GONE = "client_gone"
+
+_SIZES = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
+
+
+class Mix(StrEnum):
+    """What the items of one request came to."""
+
+    ACCEPTED = "accepted"
+    MIXED = "mixed"
+    REJECTED = "rejected"
+    RETRY = "retry"
+
+
+class IngestMetrics:
+    def __init__(self, registry: CollectorRegistry, inflight: InFlight) -> None:
+        def counter(name: str, help_text: str, labels: list[str]) -> Counter:
+            return Counter(f"perennial_ingest_{name}", help_text, labels, registry=registry)
+
+        def histogram(name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(
+                f"perennial_ingest_{name}", help_text, buckets=buckets, registry=registry
+            )
+
+        self.requests = counter("requests", "Requests answered.", ["format", "status"])
+        self.items = counter("items", "Items answered.", ["format", "status", "code"])
+        self.batches = counter(
+            "batches", "Requests by what became of their items.", ["format", "mix"]
+        )
+        self.warnings = counter("warnings", "Warnings about accepted items.", ["code"])
+        self.refused = counter("refused", "Requests refused as a whole.", ["reason"])
+        self.unknown = counter(
+            "unknown", "Items whose append was not known to have ended in time.", ["format"]
+        )
+        self.request_seconds = histogram(
+            "request_seconds", "From the headers to the answer.", HTTP_BUCKETS
+        )
+        self.append_seconds = histogram(
+            "append_seconds", "Until the log said what became of a request.", HTTP_BUCKETS
+        )
+        self.batch_items = histogram(
+            "batch_items", "Items in a request.", (1, 2, 5, 10, 50, 100, 250, 500, 1000, 2000)
+        )
+        body_bytes = Histogram(
+            "perennial_ingest_body_bytes",
+            "Size of bodies, as sent and inflated.",
+            ["stage"],
+            buckets=_SIZES,
+            registry=registry,
+        )
+        self.body_bytes_sent = body_bytes.labels("sent")
+        self.body_bytes_inflated = body_bytes.labels("inflated")
+        self.clock_skew_seconds = histogram(
+            "clock_skew_seconds",
+            "How far senders' clocks are off, where they say when they sent.",
+            (0.1, 1, 10, 60, 300, 3600, 86_400, 604_800),
+        )
+        for name, help_text, read in (
+            (
+                "inflight_bytes",
+                "Bytes of bodies that wait for their answer.",
+                lambda: inflight.bytes,
+            ),
+            ("inflight_events", "Items that wait for the log.", lambda: inflight.events),
+        ):
+            gauge = Gauge(f"perennial_ingest_{name}", help_text, registry=registry)
+            gauge.set_function(read)
+        self._preset()
+
+    def count(self, wire_format: str, decoded: Decoded) -> None:
+        """Count the items of a request once it is settled what became of them."""
+        accepted = rejected = retry = 0
+        for result in decoded.results:
+            if result.status == "accepted":
+                accepted += 1
+            else:
+                rejected += result.status == "rejected"
+                retry += result.status == "retry"
+                self.items.labels(wire_format, result.status, result.code).inc()
+            for warning in result.warnings:
+                self.warnings.labels(warning.code).inc()
+        if accepted:
+            self.items.labels(wire_format, "accepted", "").inc(accepted)
+        self.batches.labels(wire_format, _mix(accepted, rejected, retry)).inc()
+        self.batch_items.observe(len(decoded.results))
+        if decoded.skew_seconds is not None:
+            self.clock_skew_seconds.observe(abs(decoded.skew_seconds))
+
+    def _preset(self) -> None:
+        """Start every series at zero: `rate()` misses the first increment of a new one."""
+        for wire_format in FORMATS:
+            for status in {200, *STATUS.values()}:
+                self.requests.labels(wire_format, str(status))
+            self.items.labels(wire_format, "accepted", "")
+            for code in Code:
+                self.items.labels(wire_format, "retry" if code in RETRY_CODES else "rejected", code)
+            for mix in Mix:
+                self.batches.labels(wire_format, mix)
+            self.unknown.labels(wire_format)
+        for warning in WarningCode:
+            self.warnings.labels(warning)
+        for reason in (*RefusalCode, CLIENT_GONE):
+            self.refused.labels(reason)
+
+
+def _mix(accepted: int, rejected: int, retry: int) -> Mix:
+    if retry:
+        return Mix.RETRY
+    if not rejected:
+        return Mix.ACCEPTED
+    return Mix.MIXED if accepted else Mix.REJECTED

@@ -1,0 +1,106 @@
+"""From records to the log, and from the log's word to the result of each item.
+
+Order of effects: 1 hold room for the items, 2 append, 3 the log says what is durable, 4 answer.
+Killed before 2, nothing is stored and nobody was told; between 2 and 4, the caller was not told and
+sends again under the same ids, which scoring counts once.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from prometheus_client import Gauge
+
+from services.ingest.inflight import Held
+from services.ingest.metrics import IngestMetrics
+from services.ingest.results import Code, Decoded, Result
+from shared import failpoints
+from shared import logging as logs
+from shared.log import Appended, Log, LogUnavailable, Record, TopicMissing
+
+_GRACE_SECONDS = 1.0
+"""The log keeps the deadline itself; a log that hangs must not hang the request."""
+
+_RETRY_MESSAGES = {
+    Code.NOT_DURABLE: "not known to be stored in time; send again with the same id",
+    Code.LOG_UNAVAILABLE: "not stored: the log cannot be reached; send again",
+}
+
+log = logs.get(__name__)
+
+
+class Publisher:
+    def __init__(
+        self, *, target: Log, deadline: timedelta, metrics: IngestMetrics, dependency_up: Gauge
+    ) -> None:
+        self._log = target
+        self._deadline = deadline
+        self._metrics = metrics
+        self._dependency_up = dependency_up
+        self._is_up = True
+        dependency_up.set(1)
+
+    async def publish(self, topic: str, decoded: Decoded, held: Held, *, wire_format: str) -> None:
+        """Append the records and settle their results; raises Refused where too much waits."""
+        if not decoded.records:
+            return
+        held.add_events(len(decoded.records))
+        started = time.monotonic()
+        failpoints.reach("ingest.before_append")
+        outcome = await self._append(topic, decoded.records)
+        failpoints.reach("ingest.before_ack")
+        self._metrics.append_seconds.observe(time.monotonic() - started)
+        if isinstance(outcome, Code):
+            for result in decoded.pending:
+                _retry(result, outcome)
+        else:
+            self._settle(decoded.pending, outcome, wire_format)
+        for result, first in decoded.duplicates:
+            result.status, result.code, result.message = first.status, first.code, first.message
+
+    async def _append(self, topic: str, records: Sequence[Record]) -> Sequence[Appended] | Code:
+        try:
+            async with asyncio.timeout(self._deadline.total_seconds() + _GRACE_SECONDS):
+                outcome = await self._log.append(topic, records, deadline=self._deadline)
+        except LogUnavailable:
+            self._note(is_up=False)
+            return Code.LOG_UNAVAILABLE
+        except TopicMissing as error:
+            log.warning("log.topic_missing", topic=topic, detail=str(error))
+            self._note(is_up=False)
+            return Code.LOG_UNAVAILABLE
+        except TimeoutError:
+            outcome = [Appended.UNKNOWN] * len(records)
+        self._note(is_up=Appended.DURABLE in outcome)
+        return outcome
+
+    def _settle(
+        self, pending: Sequence[Result], outcome: Sequence[Appended], wire_format: str
+    ) -> None:
+        unknown = 0
+        for result, appended in zip(pending, outcome, strict=True):
+            if appended is Appended.DURABLE:
+                result.status = "accepted"
+            else:
+                unknown += 1
+                _retry(result, Code.NOT_DURABLE)
+        if unknown:
+            self._metrics.unknown.labels(wire_format).inc(unknown)
+
+    async def probe(self) -> None:
+        """Ask the log whether it is there, so that silence is told from an outage."""
+        self._note(is_up=await self._log.ping())
+
+    def _note(self, *, is_up: bool) -> None:
+        if is_up is not self._is_up:
+            self._is_up = is_up
+            self._dependency_up.set(int(is_up))
+            if is_up:
+                log.info("log.back")
+            else:
+                log.warning("log.away")
+
+
+def _retry(result: Result, code: Code) -> None:
+    result.code, result.message = code, _RETRY_MESSAGES[code]

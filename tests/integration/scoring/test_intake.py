@@ -1,0 +1,219 @@
+"""Intake on real PostgreSQL: an event counts once, whatever is delivered twice or comes broken."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.scoring.domain import activity
+from services.scoring.intake import Intake, Unreadable
+from services.scoring.tables import account_day, accounts, dirty, log_positions, outbox
+from shared.log import TopicPartition
+from shared.log.positions import Claim, Fenced
+from shared.messages import ACCOUNTS, DIRECTORY_CHANGES, REJECTED, USAGE_EVENTS, AccountFields
+from tests.factories import NOW, batch_of, directory_change, usage_event
+
+P0 = TopicPartition(USAGE_EVENTS, 0)
+D0 = TopicPartition(DIRECTORY_CHANGES, 0)
+
+Days = dict[tuple[str, date], tuple[int, int, int, tuple[int, ...], tuple[str, ...]]]
+
+
+async def stored_days(engine: AsyncEngine) -> Days:
+    async with engine.connect() as connection:
+        rows = await connection.execute(select(account_day))
+        return {
+            (row.account_id, row.day): (
+                row.events,
+                row.milliseconds,
+                row.userless,
+                tuple(row.users),
+                tuple(row.features),
+            )
+            for row in rows
+        }
+
+
+async def test_an_event_is_counted_in_its_own_day(intake: Intake, engine: AsyncEngine) -> None:
+    late = usage_event(id="late", occurred_at=NOW - timedelta(days=20))
+    held = await intake.claim(P0)
+    await intake.take_in(batch_of([usage_event(), late]), held)
+    key = activity.user_key("u1:0123456789abcdef0123456789abcdef")
+    assert await stored_days(engine) == {
+        ("acme", date(2026, 6, 14)): (1, 0, 0, (key,), ()),
+        ("acme", date(2026, 5, 26)): (1, 0, 0, (key,), ()),
+    }
+
+
+async def test_the_same_id_counts_once_across_batches_and_within_one(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    held = await intake.claim(P0)
+    first = batch_of([usage_event(), usage_event()])
+    await intake.take_in(first, held)
+    await intake.take_in(batch_of([usage_event()], first=2), held.after(first))
+    days = await stored_days(engine)
+    assert [row[0] for row in days.values()] == [1]
+
+
+async def test_another_source_or_account_is_another_event(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    held = await intake.claim(P0)
+    events = [usage_event(), usage_event(source="mobile"), usage_event(account="globex")]
+    await intake.take_in(batch_of(events), held)
+    days = await stored_days(engine)
+    assert {account: row[0] for (account, _), row in days.items()} == {"acme": 2, "globex": 1}
+
+
+async def test_a_retry_over_midnight_counts_once_though_its_corrected_day_moved(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    stated = datetime(2026, 6, 14, 23, 59, 58, tzinfo=UTC)
+    first = usage_event(client_at=stated, occurred_at=stated)
+    retry = usage_event(client_at=stated, occurred_at=stated + timedelta(seconds=4))
+    held = await intake.claim(P0)
+    await intake.take_in(batch_of([first, retry]), held)
+    assert sum(row[0] for row in (await stored_days(engine)).values()) == 1
+
+
+async def test_a_stale_position_is_fenced_and_leaves_nothing(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    old = await intake.claim(P0)
+    await intake.claim(P0)  # another member takes the partition over
+    with pytest.raises(Fenced):
+        await intake.take_in(batch_of([usage_event()]), old)
+    with pytest.raises(Fenced):
+        await intake.take_in(batch_of([usage_event()], first=5), Claim(next_offset=5, epoch=2))
+    assert await stored_days(engine) == {}
+
+
+async def test_what_cannot_be_read_is_set_aside_and_the_rest_is_counted(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    held = await intake.claim(P0)
+    batch = batch_of([usage_event(), b"{nonsense", b'{"v":1}', usage_event(id="e-2")])
+    await intake.take_in(batch, held)
+    assert sum(row[0] for row in (await stored_days(engine)).values()) == 2
+    async with engine.connect() as connection:
+        rows = (await connection.execute(select(outbox.c.topic, outbox.c.value))).all()
+        position = await connection.scalar(select(log_positions.c.next_offset))
+    assert [(row.topic, row.value) for row in rows] == [
+        (REJECTED, b"{nonsense"),
+        (REJECTED, b'{"v":1}'),
+    ]
+    assert position == 4
+
+
+async def test_a_large_batch_without_one_readable_record_stops_the_consumer(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    held = await intake.claim(P0)
+    with pytest.raises(Unreadable):
+        await intake.take_in(batch_of([b"x"] * 101), held)
+    async with engine.connect() as connection:
+        assert await connection.scalar(select(log_positions.c.next_offset)) == 0
+
+
+async def test_a_failed_payment_wakes_no_silent_account(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    held = await intake.claim(P0)
+    await intake.take_in(batch_of([usage_event(type="payment_failed")]), held)
+    assert await stored_days(engine) == {}
+    async with engine.connect() as connection:
+        assert (await connection.execute(select(dirty.c.account_id))).scalars().all() == ["acme"]
+
+
+async def test_directory_changes_merge_in_order_and_go_out_as_whole_records(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    held = await intake.claim(D0)
+    changes = [
+        directory_change(),
+        directory_change(fields=AccountFields(plan="pro")),
+        directory_change(fields=AccountFields(), cleared=("seats",)),
+        directory_change(account="globex", op="put", fields=AccountFields(name="Globex")),
+    ]
+    await intake.take_in(batch_of(changes, partition=D0), held)
+    async with engine.connect() as connection:
+        stored = (
+            await connection.execute(
+                select(accounts.c.account_id, accounts.c.fields).order_by(accounts.c.account_id)
+            )
+        ).all()
+        published = (await connection.execute(select(outbox.c.topic, outbox.c.key))).all()
+    assert [tuple(row) for row in stored] == [
+        ("acme", {"name": "Acme", "plan": "pro"}),
+        ("globex", {"name": "Globex"}),
+    ]
+    assert [tuple(row) for row in published] == [(ACCOUNTS, b"acme"), (ACCOUNTS, b"globex")]
+
+
+async def test_a_repeated_directory_change_publishes_nothing_new(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    held = await intake.claim(D0)
+    first = batch_of([directory_change()], partition=D0)
+    await intake.take_in(first, held)
+    await intake.take_in(
+        batch_of([directory_change()], first=1, partition=D0), held.after(first)
+    )
+    async with engine.connect() as connection:
+        assert len((await connection.execute(select(outbox.c.id))).all()) == 1
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> list[list[int]]:
+    """Which of 12 events come in which batch: any order, any repetition, any cut."""
+    order = draw(st.permutations(list(range(12))))
+    repeated = draw(st.lists(st.sampled_from(range(12)), max_size=6))
+    mixed = draw(st.permutations([*order, *repeated]))
+    cuts = sorted(draw(st.sets(st.integers(1, len(mixed) - 1), max_size=4)))
+    return [mixed[a:b] for a, b in zip([0, *cuts], [*cuts, len(mixed)], strict=True)]
+
+
+@given(deliveries())
+@settings(
+    max_examples=25,
+    deadline=None,
+    # Every example cleans up after the one before it, in the same database.
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+async def test_arrival_order_batches_and_duplicates_change_no_bucket(
+    intake: Intake, engine: AsyncEngine, batches: list[list[int]]
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("TRUNCATE scoring.account_day, scoring.seen_events"))
+    events = [
+        usage_event(
+            id=f"e-{number}",
+            account=("acme", "globex")[number % 2],
+            user=None if number % 5 == 0 else f"u1:{number % 3:032x}",
+            type="session_end" if number % 3 else "feature_used",
+            occurred_at=NOW - timedelta(days=number % 4, hours=number),
+            client_at=NOW - timedelta(days=number % 4),
+            properties={"duration_seconds": 60.5 * number, "feature": f"f{number % 4}"},
+        )
+        for number in range(12)
+    ]
+    held = await intake.claim(P0)
+    for numbers in batches:
+        batch = batch_of([events[number] for number in numbers], first=held.next_offset)
+        await intake.take_in(batch, held)
+        held = held.after(batch)
+    expected: Days = {
+        key: (
+            delta.events,
+            delta.milliseconds,
+            delta.userless,
+            tuple(sorted(delta.users)),
+            tuple(sorted(delta.features)),
+        )
+        for key, delta in activity.fold(events).items()
+    }
+    assert await stored_days(engine) == expected
