@@ -1,6 +1,7 @@
 """Several requests at a time, yet one account's rows in order: each account keeps to one lane."""
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeAlias
 
@@ -32,7 +33,7 @@ async def deliver(
                 group.create_task(lane.run(client, on_settled), name=f"lane-{number}")
             async for chunk in items:
                 for item in chunk:
-                    lane = lanes[hash(item.account) % in_flight]
+                    lane = lanes[zlib.crc32(item.account.encode()) % in_flight]
                     if lane.add(item):
                         await lane.flush()
                 newest = chunk[-1].number if chunk else 0

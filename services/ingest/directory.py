@@ -71,9 +71,7 @@ def _whole(body: bytes) -> Parsed:
     try:
         value = parse_item(body)
     except InvalidMessage as error:
-        raise Refused(
-            RefusalCode.INVALID_JSON, f"the body is not JSON: {error.detail}"
-        ) from error
+        raise Refused(RefusalCode.INVALID_JSON, f"the body is not JSON: {error.detail}") from error
     if not isinstance(value, dict):
         raise Refused(RefusalCode.INVALID_ENVELOPE, "the body must be one object")
     return Parsed(value, len(body))

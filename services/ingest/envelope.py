@@ -41,17 +41,14 @@ class Envelope(NamedTuple):
     sent_at: object = None
 
 
-class _Envelope(msgspec.Struct):
+class _Events(msgspec.Struct, rename={"items": "events"}):
     items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     sent_at: object = None
 
 
-class _Events(_Envelope, rename={"items": "events"}):
-    pass
-
-
-class _Accounts(_Envelope, rename={"items": "accounts"}):
-    pass
+class _Accounts(msgspec.Struct, rename={"items": "accounts"}):
+    items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    sent_at: object = None
 
 
 _decoders: dict[Member, msgspec.json.Decoder[_Events] | msgspec.json.Decoder[_Accounts]] = {

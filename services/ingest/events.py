@@ -24,6 +24,9 @@ from shared.messages import UsageEvent, encode
 MAX_PROPERTIES = 100
 MAX_DURATION_SECONDS = 86_400
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+"""Properties of these types alone are as flat as can be: nothing to walk through."""
+
 _FEEDBACK_KEPT = ("scale", "score")
 
 
@@ -76,8 +79,8 @@ class EventReader:
     def read(self, draft: Draft, index: int, *, is_suspect: bool) -> tuple[Result, Record]:
         """The event's record, and its result as it stands until the log has it.
 
-        `is_suspect` asks for a walk through the properties: the text may hold NUL or half a
-        character, a number may be none, or the nesting may be too deep. Raises InvalidMessage.
+        `is_suspect` asks for a closer look: text may hold NUL or half a character, a number may be
+        none. Raises InvalidMessage.
         """
         warnings: list[ItemWarning] = []
         if is_suspect:
@@ -87,9 +90,9 @@ class EventReader:
         event_type = type_of(draft.type)
         user = self._user(draft.user, warnings)
         properties = self._properties(draft.properties, event_type, warnings, is_suspect=is_suspect)
-        moment = self._times.place(draft.occurred_at, warnings)
+        occurred_at, client_at, is_old = self._times.place(draft.occurred_at, warnings)
         submission = self._submission
-        if moment.is_old:
+        if is_old:
             self._allow_old(has_id=event_id is not None)
         if event_id is None:
             event_id = str(uuid.uuid4())
@@ -100,11 +103,11 @@ class EventReader:
                 account=account,
                 user=user,
                 type=event_type,
-                occurred_at=moment.occurred_at,
-                client_at=moment.client_at,
+                occurred_at=occurred_at,
+                client_at=client_at,
                 received_at=submission.received_at,
                 format=self._format,
-                backfill=moment.is_old or submission.marks_backfill,
+                backfill=is_old or submission.marks_backfill,
                 properties=properties,
             )
         )
@@ -152,7 +155,7 @@ class EventReader:
             raise InvalidMessage(
                 Code.INVALID_PROPERTIES, f"properties: must have at most {MAX_PROPERTIES} keys"
             )
-        if is_suspect:
+        if is_suspect or not _SCALARS.issuperset(map(type, properties.values())):
             repair = Repair(max_depth=self._rules.max_depth)
             properties = repair.object(properties, 1)
             if repair.text:

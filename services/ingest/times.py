@@ -1,7 +1,7 @@
 """When something happened: how callers may say it, and how far their clocks are believed."""
 
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import TypeAlias
 
 import msgspec
 
@@ -43,13 +43,8 @@ def parse_time(value: object) -> datetime:
     raise ValueError(_RULE)
 
 
-class Moment(NamedTuple):
-    """When an event happened, as it goes on the log."""
-
-    occurred_at: datetime
-    client_at: datetime | None
-    is_old: bool
-    """Older than `max_event_age`."""
+Moment: TypeAlias = tuple[datetime, datetime | None, bool]
+"""occurred_at and client_at as they go on the log, and whether it is older than max_event_age."""
 
 
 class TimeRules:
@@ -68,7 +63,7 @@ class TimeRules:
     def place(self, stated: object, warnings: list[ItemWarning]) -> Moment:
         """Where the event belongs in time; raises InvalidMessage where that makes no sense."""
         if stated is None:
-            return Moment(self.received_at, None, is_old=False)
+            return self.received_at, None, False
         try:
             client_at = parse_time(stated)
             occurred_at = client_at + self.skew if self._is_skewed else client_at
@@ -82,9 +77,9 @@ class TimeRules:
                     Code.INVALID_TIME, f"occurred_at: more than {FAR_AHEAD.days} days ahead"
                 )
             warnings.append(WARNINGS[WarningCode.CLOCK_AHEAD])
-            return Moment(self.received_at, client_at, is_old=False)
+            return self.received_at, client_at, False
         if occurred_at >= self._old:
-            return Moment(occurred_at, client_at, is_old=False)
+            return occurred_at, client_at, False
         if occurred_at < EARLIEST:
             raise InvalidMessage(Code.INVALID_TIME, f"occurred_at: before {EARLIEST:%Y-%m-%d}")
-        return Moment(occurred_at, client_at, is_old=True)
+        return occurred_at, client_at, True

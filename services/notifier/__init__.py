@@ -1,4 +1,4 @@
-"""The notifier: decides who is bothered about a flag, when, and asks until somebody says how it ended.
+"""The notifier: decides who is bothered about a flag, and when, and asks how it ended.
 
 Reads the topics `flags` and `accounts` and scoring's read API; writes `outcomes` and `rejected`
 through its outbox, and Slack and e-mail messages; serves the console. Owns the schema `notifier`.

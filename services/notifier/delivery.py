@@ -83,7 +83,7 @@ class Sender:
             held = await queue.claim(connection, tuple(self.channels), lease=self.lease)
         if held is None:
             return False
-        lease_ends = time.monotonic() + self.lease.total_seconds()
+        claimed_at = time.monotonic()
         if held.lease_lost:
             self.metrics.ambiguous.labels(held.channel).inc()
             log.warning("delivery.lease_lost", delivery=str(held.id), channel=held.channel)
@@ -92,57 +92,60 @@ class Sender:
             async with self.engine.begin() as connection:
                 await queue.release(connection, held)
             return False
-        await self._send_and_record(held, lease_ends)
+        await self._send_and_record(held, claimed_at)
         return True
 
-    async def _send_and_record(self, held: Claimed, lease_ends: float) -> None:
+    async def _send_and_record(self, held: Claimed, claimed_at: float) -> None:
         async with self.engine.connect() as connection:
             subject = await self._read(connection, held)
         if (against := self._against(held, subject)) is not None:
-            await self._record(lease_ends, partial(ledger.suppressed, held=held, against=against))
+            record = partial(
+                ledger.suppressed,
+                held=held,
+                against=against,
+                version=subject.intervention.version,
+                routes=self.routes,
+                at=self.clock(),
+            )
+            await self._record(claimed_at, record)
             self.metrics.suppressed.labels(against.value).inc()
             return
         channel = self.channels[held.channel]
         try:
             receipt = await channel.send(self._message(held, subject))
         except DeliveryError as error:
-            await self._failed(held, error.failure, lease_ends)
+            await self._failed(held, error.failure, subject, claimed_at)
             return
         failpoints.reach("notifier.after_accept")
+        waited = held.waited.total_seconds() + time.monotonic() - claimed_at
         self.metrics.attempts.labels(held.channel, Class.SENT.value).inc()
-        recorded = await self._record(
-            lease_ends,
-            partial(
-                ledger.sent,
-                held=held,
-                receipt=receipt,
-                told=told_by(subject.intervention),
-                pace=channel.pace,
-                routes=self.routes,
-            ),
+        self.metrics.flag_to_delivery.labels(held.channel).observe(waited)
+        record = partial(
+            ledger.sent,
+            held=held,
+            receipt=receipt,
+            told=told_by(subject.intervention),
+            pace=channel.pace,
+            routes=self.routes,
+            at=self.clock(),
         )
-        if recorded.mine:
-            waited = held.waited.total_seconds() + self.lease.total_seconds()
-            waited -= lease_ends - time.monotonic()
-            self.metrics.flag_to_delivery.labels(held.channel).observe(waited)
+        await self._record(claimed_at, record)
         failpoints.reach("notifier.after_record")
 
-    async def _failed(self, held: Claimed, failure: Failure, lease_ends: float) -> None:
+    async def _failed(
+        self, held: Claimed, failure: Failure, subject: Subject, claimed_at: float
+    ) -> None:
         self.metrics.attempts.labels(held.channel, failure.kind.value).inc()
         if failure.kind is Class.AMBIGUOUS:
             self.metrics.ambiguous.labels(held.channel).inc()
-        fallback = self.routes.fallback
-        has_fallback = fallback is not None and held.destination not in (
-            fallback.destination,
-            notices.SLACK_DESTINATION,
-        )
+        fallback = self.routes.fallback_of(held.destination)
         step = after(
             failure,
             self.patience,
             plain=held.plain,
             failures=held.failures,
             waited=held.waited,
-            has_fallback=has_fallback,
+            has_fallback=fallback is not None,
             jitter=self.jitter(),
         )
         log.warning(
@@ -155,16 +158,17 @@ class Sender:
             dead=step.dead,
             rest_seconds=round(step.rest.total_seconds(), 1),
         )
-        await self._record(
-            lease_ends,
-            partial(
-                ledger.failed,
-                held=held,
-                failure=failure,
-                step=step,
-                fallback=fallback if has_fallback else None,
-            ),
+        record = partial(
+            ledger.failed,
+            held=held,
+            failure=failure,
+            step=step,
+            fallback=fallback,
+            version=subject.intervention.version,
+            routes=self.routes,
+            at=self.clock(),
         )
+        await self._record(claimed_at, record)
         if step.dead:
             self.metrics.dead.labels(held.channel).inc()
 
@@ -181,15 +185,12 @@ class Sender:
         )
 
     def _against(self, held: Claimed, subject: Subject) -> SuppressReason | None:
-        routes = list(self.routes.of(subject.intervention.owner))
-        if self.routes.fallback is not None:
-            routes.append(self.routes.fallback)
         return still_wanted(
             subject.intervention,
             subject.told,
             reason=held.reason,
             account_lost=subject.account.is_lost,
-            for_owner=any(route.destination == held.destination for route in routes),
+            for_owner=self.routes.reach(subject.intervention.owner, held.destination),
         )
 
     def _message(self, held: Claimed, subject: Subject) -> Message:
@@ -218,9 +219,10 @@ class Sender:
         )
 
     async def _record(
-        self, lease_ends: float, record: Callable[[AsyncConnection], Awaitable[Recorded]]
+        self, claimed_at: float, record: Callable[[AsyncConnection], Awaitable[Recorded]]
     ) -> Recorded:
         """Record, trying on while the database is away: a lost record is a second message."""
+        lease_ends = claimed_at + self.lease.total_seconds()
         while True:
             try:
                 async with self.engine.begin() as connection:

@@ -49,6 +49,7 @@ _ENTRIES = {
     Taken.WORSENED: Entry.WORSENED,
     Taken.RECOVERED: Entry.RECOVERED,
     Taken.CLOSED: Entry.CLOSED,
+    Taken.ACCOUNT_LOST: Entry.ACCOUNT_LOST,
 }
 
 
@@ -126,7 +127,12 @@ class Intake:
                 connection, account_id=flag.account, kind=flag.stage, reason=flag.reason
             )
             taken, subject = interventions.take(
-                current, flag, new_id=_id(flag), assignment=assignment, now=now
+                current,
+                flag,
+                new_id=_id(flag),
+                assignment=assignment,
+                account_lost=account is not None and account.is_lost,
+                now=now,
             )
             if subject is None:
                 return taken, None
@@ -201,8 +207,8 @@ class Intake:
 
 def _id(flag: Flag) -> UUID:
     """The same flag opens the same intervention, however often it is replayed."""
-    named = "\0".join((flag.account, flag.stage, flag.reason, flag.flag_id, flag.as_of.isoformat()))
-    return uuid5(NAMESPACE_URL, f"perennial:intervention:{named}")
+    parts = (flag.account, flag.stage, flag.reason, flag.flag_id, flag.as_of.isoformat())
+    return uuid5(NAMESPACE_URL, "\0".join(("perennial:intervention", *parts)))
 
 
 def _flag(record: StoredRecord) -> Flag:

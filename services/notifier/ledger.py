@@ -4,18 +4,16 @@ The intervention is locked first, as intake and console do: what changed while t
 under way is seen here, and decided anew.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.notifier import notices, queue, store
 from services.notifier.channels import Receipt
 from services.notifier.domain.attempts import Failure, Next
 from services.notifier.domain.interventions import SYSTEM, Intervention
-from services.notifier.domain.policy import SuppressReason, Told
+from services.notifier.domain.policy import NotifyReason, SuppressReason, Told
 from services.notifier.notices import Decided, Route, Routes
 from services.notifier.queue import Claimed
 from services.notifier.store import Entry
@@ -25,7 +23,7 @@ from services.notifier.store import Entry
 class Recorded:
     mine: bool
     """False where the lease was lost: the sender that has it now writes the record."""
-    decided: Decided = Decided()
+    decided: Decided = field(default_factory=Decided)
 
 
 async def sent(
@@ -36,31 +34,34 @@ async def sent(
     told: Told,
     pace: timedelta,
     routes: Routes,
+    at: datetime,
 ) -> Recorded:
     """The destination has been told `told`; what has changed since is decided now."""
     subject = await _locked(connection, held)
     if not await queue.record_sent(connection, held, receipt, pace=pace):
         return Recorded(mine=False)
     await store.save_told(connection, subject.id, held.destination, told)
-    await _tell(connection, subject, Entry.NOTIFIED, held, reason=held.reason.value)
-    account = await store.read_account(connection, subject.account_id)
-    decided = await notices.decide(
-        connection,
-        subject,
-        routes=routes,
-        account_lost=account is not None and account.is_lost,
-    )
-    return Recorded(mine=True, decided=decided)
+    await _tell(connection, subject, Entry.NOTIFIED, held, reason=held.reason.value, at=at)
+    return Recorded(mine=True, decided=await _decide(connection, subject, routes))
 
 
 async def suppressed(
-    connection: AsyncConnection, *, held: Claimed, against: SuppressReason
+    connection: AsyncConnection,
+    *,
+    held: Claimed,
+    against: SuppressReason,
+    version: int,
+    routes: Routes,
+    at: datetime,
 ) -> Recorded:
+    """It was not wanted at `version` of the intervention; a later one is decided anew."""
     subject = await _locked(connection, held)
     if not await queue.record_suppressed(connection, held, against):
         return Recorded(mine=False)
-    await _tell(connection, subject, Entry.SUPPRESSED, held, reason=against.value)
-    return Recorded(mine=True)
+    await _tell(connection, subject, Entry.SUPPRESSED, held, reason=against.value, at=at)
+    if subject.version == version:
+        return Recorded(mine=True)
+    return Recorded(mine=True, decided=await _decide(connection, subject, routes))
 
 
 async def failed(
@@ -70,6 +71,9 @@ async def failed(
     failure: Failure,
     step: Next,
     fallback: Route | None,
+    version: int,
+    routes: Routes,
+    at: datetime,
 ) -> Recorded:
     """The attempt failed; a delivery that is given up goes on to the fallback."""
     subject = await _locked(connection, held)
@@ -77,11 +81,14 @@ async def failed(
         return Recorded(mine=False)
     if not step.dead:
         return Recorded(mine=True)
-    await _tell(connection, subject, Entry.NOT_DELIVERED, held, reason=failure.kind.value)
-    if fallback is None or not await notices.queue(connection, subject, fallback, held.reason):
-        return Recorded(mine=True)
-    queued = ((fallback.channel, held.reason),)
-    return Recorded(mine=True, decided=Decided(queued=queued))
+    await _tell(connection, subject, Entry.NOT_DELIVERED, held, reason=failure.kind.value, at=at)
+    decided = Decided()
+    why = NotifyReason.UNDELIVERED
+    if fallback is not None and await notices.queue(connection, subject, fallback, why):
+        decided = Decided(queued=((fallback.channel, why),))
+    if subject.version != version:
+        decided = decided.plus(await _decide(connection, subject, routes))
+    return Recorded(mine=True, decided=decided)
 
 
 async def _locked(connection: AsyncConnection, held: Claimed) -> Intervention:
@@ -91,11 +98,21 @@ async def _locked(connection: AsyncConnection, held: Claimed) -> Intervention:
     return subject
 
 
+async def _decide(connection: AsyncConnection, subject: Intervention, routes: Routes) -> Decided:
+    account = await store.read_account(connection, subject.account_id)
+    lost = account is not None and account.is_lost
+    return await notices.decide(connection, subject, routes=routes, account_lost=lost)
+
+
 async def _tell(
-    connection: AsyncConnection, subject: Intervention, entry: Entry, held: Claimed, *, reason: str
+    connection: AsyncConnection,
+    subject: Intervention,
+    entry: Entry,
+    held: Claimed,
+    *,
+    reason: str,
+    at: datetime,
 ) -> None:
-    now: Any = await connection.scalar(select(func.now()))
-    at: datetime = now
     await store.tell(
         connection,
         subject,

@@ -57,10 +57,20 @@ class Routes:
             found.append(_mail(address))
         return found
 
-    @property
-    def fallback(self) -> Route | None:
-        """Who is told where a message cannot be delivered; the end of the chain."""
-        return _mail(self.fallback_owner) if self.email else None
+    def reach(self, owner: str, destination: str) -> bool:
+        """Whether a message about work of `owner` belongs to `destination`."""
+        known = [route.destination for route in self.of(owner)]
+        return destination in known or destination == _mail(self.fallback_owner).destination
+
+    def fallback_of(self, destination: str) -> Route | None:
+        """Who is told instead where `destination` refuses; None at the end of the chain.
+
+        Slack has none: whoever has e-mail too is told there anyway.
+        """
+        fallback = _mail(self.fallback_owner)
+        if not destination.startswith(f"{EMAIL}:") or destination == fallback.destination:
+            return None
+        return fallback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What leaves for the topic `rejected`: the record as it was, and why, in Kafka Connect's headers."""
+"""What leaves for the topic `rejected`: the record as it was; why, in Kafka Connect's headers."""
 
 from shared.errors import InvalidMessage
 from shared.log import Batch, Record, StoredRecord
@@ -7,7 +7,7 @@ _HEADERS_BYTES = 4_096
 
 
 def rejected(batch: Batch, error: InvalidMessage, *, max_record_bytes: int) -> Record:
-    """The one record of `batch` for quarantine; cut only where it would not fit with its headers."""
+    """The one record of `batch` for quarantine; cut only where its headers would not fit."""
     record = batch.records[0]
     value = record.value
     room = max(0, max_record_bytes - len(record.key) - _HEADERS_BYTES)

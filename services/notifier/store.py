@@ -26,7 +26,7 @@ from shared.messages import (
     ValueAtRisk,
 )
 
-AnyRow: TypeAlias = Row[Any]
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
 
 class Entry(StrEnum):
@@ -39,6 +39,7 @@ class Entry(StrEnum):
     OWNER_CHANGED = "owner_changed"
     ACKNOWLEDGED = "acknowledged"
     CLOSED = "closed"
+    ACCOUNT_LOST = "account_lost"
     NOTIFIED = "notified"
     SUPPRESSED = "suppressed"
     NOT_DELIVERED = "not_delivered"

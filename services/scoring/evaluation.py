@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.scoring.domain.features import FEATURES
 from services.scoring.domain.model import Vector, sigmoid, weighted
@@ -162,7 +163,7 @@ def _measure(
 
 
 def _interval(
-    lost: Lost, score: Vector, account: np.ndarray, resamples: int
+    lost: Lost, score: Vector, account: NDArray[np.int64], resamples: int
 ) -> tuple[float, float]:
     """The 2.5th and 97.5th percentile of the AUC when accounts are drawn with replacement."""
     order = np.argsort(account, kind="stable")

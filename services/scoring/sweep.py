@@ -89,8 +89,7 @@ class Sweep:
     async def round(self, now: datetime) -> int:
         """Score everything that is dirty or due; says how many accounts."""
         async with self._engine.connect() as connection:
-            settled = await sweep_store.is_settled(connection, self._settle)
-            if not await sweep_store.has_work(connection, now, settled=settled):
+            if not await sweep_store.has_work(connection, now, settle=self._settle):
                 self._metrics.sweep_success.set_to_current_time()
                 return 0
         model = await self._models.current(now)
@@ -98,7 +97,7 @@ class Sweep:
         for shard in range(SHARDS):
             count = CHUNK
             while count >= CHUNK:
-                count = await self._score_chunk(shard, model, now, settled=settled)
+                count = await self._score_chunk(shard, model, now)
                 scored += count
                 self._loop.progressed()
         self._metrics.sweep_success.set_to_current_time()
@@ -122,12 +121,12 @@ class Sweep:
         async with self._engine.begin() as connection:
             return await sweep_store.forget_old_days(connection, before)
 
-    async def _score_chunk(self, shard: int, model: Model, now: datetime, *, settled: bool) -> int:
+    async def _score_chunk(self, shard: int, model: Model, now: datetime) -> int:
         started = time.monotonic()
         async with self._engine.begin() as connection:
             if not await sweep_store.lock_shard(connection, shard):
                 return 0
-            taken = await sweep_store.take(connection, shard, now, settled=settled, limit=CHUNK)
+            taken = await sweep_store.take(connection, shard, now, settle=self._settle, limit=CHUNK)
             if not taken.accounts:
                 return 0
             subjects = await sweep_store.read_subjects(

@@ -43,31 +43,32 @@ async def lock_shard(connection: AsyncConnection, shard: int) -> bool:
     return bool(locked)
 
 
-async def is_settled(connection: AsyncConnection, settle: timedelta) -> bool:
-    """Whether no history is being loaded: nothing backfilled came in for `settle`."""
-    settled = await connection.scalar(
-        text(
-            "SELECT marked_at < clock_timestamp() - make_interval(secs => :seconds)"
-            " FROM scoring.dirty WHERE backfill ORDER BY id DESC LIMIT 1"
-        ),
-        {"seconds": settle.total_seconds()},
-    )
-    return settled is None or bool(settled)
+# History is being loaded while backfilled events keep coming in. Asked inside the statements that
+# take accounts: asked before them, the first events of a backfill could come in between.
+_LOADING: Final = (
+    "EXISTS (SELECT FROM scoring.dirty WHERE backfill"
+    " AND marked_at > clock_timestamp() - {settle}::interval)"
+)
+_HELD: Final = (
+    "EXISTS (SELECT FROM scoring.dirty AS b WHERE b.account_id = {table}.account_id AND b.backfill)"
+)
 
 
-async def has_work(connection: AsyncConnection, now: datetime, *, settled: bool) -> bool:
-    found = await connection.scalar(
-        text(
-            "SELECT EXISTS (SELECT FROM scoring.dirty WHERE :settled OR NOT backfill)"
-            " OR EXISTS (SELECT FROM scoring.scores WHERE next_due_at <= :now)"
-        ),
-        {"settled": settled, "now": now},
-    )
-    return bool(found)
+async def has_work(connection: AsyncConnection, now: datetime, *, settle: timedelta) -> bool:
+    """Whether an account is dirty or due; those whose history is being loaded are not."""
+    await connection.execute(text("SELECT 1"))
+    return bool(await (await driver(connection)).fetchval(_HAS_WORK, now, settle))
+
+
+_HAS_WORK = f"""
+SELECT EXISTS (SELECT FROM scoring.dirty AS d WHERE NOT backfill AND NOT {_HELD.format(table="d")})
+    OR (EXISTS (SELECT FROM scoring.dirty WHERE backfill) AND NOT {_LOADING.format(settle="$2")})
+    OR EXISTS (SELECT FROM scoring.scores WHERE next_due_at <= $1)
+"""
 
 
 async def take(
-    connection: AsyncConnection, shard: int, now: datetime, *, settled: bool, limit: int
+    connection: AsyncConnection, shard: int, now: datetime, *, settle: timedelta, limit: int
 ) -> Taken:
     """The next accounts of a shard: dirty ones, then those that are due by time alone.
 
@@ -75,31 +76,30 @@ async def take(
     looks like silence.
     """
     connected = await driver(connection)
-    marks = await connected.fetch(_TAKE_DIRTY, shard, settled, limit)
+    marks = await connected.fetch(_TAKE_DIRTY, shard, settle, limit)
     received: dict[str, datetime] = {}
     for account, received_at in marks:
         received[account] = min(received_at, received.get(account, received_at))
     room = limit - len(received)
-    due = await connected.fetch(_TAKE_DUE, shard, now, settled, room) if room > 0 else []
+    due = await connected.fetch(_TAKE_DUE, shard, now, settle, room) if room > 0 else []
     accounts = dict.fromkeys([*received, *(row[0] for row in due)])
     return Taken(accounts=tuple(sorted(accounts)), received=received)
 
 
-_TAKE_DIRTY = """
+_TAKE_DIRTY = f"""
 WITH wanted AS (
     SELECT DISTINCT account_id FROM scoring.dirty AS d
-    WHERE shard = $1 AND ($2 OR NOT EXISTS (
-        SELECT FROM scoring.dirty AS b WHERE b.account_id = d.account_id AND b.backfill))
+    WHERE shard = $1 AND (NOT {_HELD.format(table="d")} OR NOT {_LOADING.format(settle="$2")})
     LIMIT $3
 )
 DELETE FROM scoring.dirty AS d USING wanted AS w
 WHERE d.shard = $1 AND d.account_id = w.account_id
 RETURNING d.account_id, d.received_at
 """
-_TAKE_DUE = """
+_TAKE_DUE = f"""
 SELECT account_id FROM scoring.scores AS s
-WHERE shard = $1 AND next_due_at <= $2 AND ($3 OR NOT EXISTS (
-    SELECT FROM scoring.dirty AS b WHERE b.account_id = s.account_id AND b.backfill))
+WHERE shard = $1 AND next_due_at <= $2
+    AND (NOT {_HELD.format(table="s")} OR NOT {_LOADING.format(settle="$3")})
 ORDER BY next_due_at LIMIT $4
 """
 

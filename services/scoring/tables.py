@@ -86,6 +86,7 @@ dirty: Final = Table(
     ),
     Index("dirty_by_shard", "shard", "id"),
     Index("dirty_backfill", "account_id", postgresql_where=text("backfill")),
+    Index("dirty_loading", "marked_at", postgresql_where=text("backfill")),
 )
 
 accounts: Final = Table(

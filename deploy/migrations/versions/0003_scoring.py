@@ -76,13 +76,10 @@ def _queues() -> None:
         schema="scoring",
     )
     op.create_index("dirty_by_shard", "dirty", ["shard", "id"], schema="scoring")
-    op.create_index(
-        "dirty_backfill",
-        "dirty",
-        ["account_id"],
-        schema="scoring",
-        postgresql_where=sa.text("backfill"),
-    )
+    for name, column in (("dirty_backfill", "account_id"), ("dirty_loading", "marked_at")):
+        op.create_index(
+            name, "dirty", [column], schema="scoring", postgresql_where=sa.text("backfill")
+        )
     op.create_table(
         "outbox",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),

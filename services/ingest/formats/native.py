@@ -21,7 +21,9 @@ _MESSAGES = {
 }
 
 
-class _Item(Draft, rename={"account": "account_id", "user": "user_id"}, gc=False):
+class _Item(Draft, gc=False):
+    account: object = msgspec.field(default=None, name="account_id")
+    user: object = msgspec.field(default=None, name="user_id")
     tenant_id: object = None
 
 
@@ -101,13 +103,9 @@ def _draft(item: Item, rules: EventRules) -> tuple[_Item, bool]:
         if len(data) > rules.max_item_bytes:
             raise _too_large(rules)
         try:
-            draft = _decoder.decode(data)
+            return _decoder.decode(data), False
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # No object, a number out of range, bytes that are no text: looked at below.
-        else:
-            # No more brackets than levels allowed: it cannot be too deep, whatever the shape.
-            is_suspect = data.count(b"{") + data.count(b"[") > rules.max_depth
-            return draft, is_suspect
     elif item.size > rules.max_item_bytes:
         raise _too_large(rules)
     value = parse_item(item)

@@ -82,13 +82,13 @@ class Email:
         *,
         sender: str,
         templates: jinja2.Environment,
-        timeout: timedelta,
+        limit: timedelta,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._server = server
         self._sender = sender
         self._templates = templates
-        self._timeout = timeout.total_seconds()
+        self._limit = limit.total_seconds()
         self._tls = tls
 
     async def send(self, message: Message) -> Receipt:
@@ -108,7 +108,7 @@ class Email:
             port=self._server.port,
             # By default it would ask the resolver for a name of this machine.
             local_hostname=domain,
-            timeout=self._timeout,
+            timeout=self._limit,
             use_tls=self._server.tls_at_connect,
             # Never None: that would send in the clear where the server offers no encryption.
             start_tls=self._server.start_tls,
@@ -118,7 +118,7 @@ class Email:
     async def _introduce(self, client: aiosmtplib.SMTP, to: str) -> None:
         """Everything before the message itself: a failure here has sent nothing."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._limit):
                 await client.connect()
                 if self._server.user is not None:
                     password = self._server.password
@@ -133,7 +133,7 @@ class Email:
 
     async def _hand_over(self, client: aiosmtplib.SMTP, content: EmailMessage) -> str:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._limit):
                 response = await client.data(content.as_bytes(policy=SMTP_POLICY))
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             raise DeliveryError(classify(error, in_data=True)) from error

@@ -37,16 +37,16 @@ class Slack:
     name = "slack"
 
     def __init__(
-        self, client: httpx.AsyncClient, url: SecretStr, *, pace: timedelta, timeout: timedelta
+        self, client: httpx.AsyncClient, url: SecretStr, *, pace: timedelta, limit: timedelta
     ) -> None:
         self._client = client
         self._url = url
-        self._timeout = timeout.total_seconds()
+        self._limit = limit.total_seconds()
         self.pace = pace
 
     async def send(self, message: Message) -> Receipt:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._limit):
                 return await self._post(render(message))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _failed(Class.TRANSIENT, type(error).__name__) from error
@@ -69,15 +69,13 @@ class Slack:
 
 
 @asynccontextmanager
-async def open_slack(
-    url: SecretStr, *, pace: timedelta, timeout: timedelta
-) -> AsyncIterator[Slack]:
+async def open_slack(url: SecretStr, *, pace: timedelta, limit: timedelta) -> AsyncIterator[Slack]:
     # A proxy of the company's leads to Slack, never to this machine.
     trusted = not is_loopback(urlsplit(url.get_secret_value()).hostname or "")
     async with httpx.AsyncClient(
-        timeout=timeout.total_seconds(), follow_redirects=False, trust_env=trusted
+        timeout=limit.total_seconds(), follow_redirects=False, trust_env=trusted
     ) as client:
-        yield Slack(client, url, pace=pace, timeout=timeout)
+        yield Slack(client, url, pace=pace, limit=limit)
 
 
 def classify(

@@ -33,6 +33,7 @@ WHY = {
     NotifyReason.FIRST: "New intervention",
     NotifyReason.SEVERITY_RAISED: "It got worse",
     NotifyReason.OWNER_CHANGED: "Handed over to a new owner",
+    NotifyReason.UNDELIVERED: "Its owner could not be reached",
 }
 
 NO_CURRENCY = "XXX"  # ISO 4217's own code for it

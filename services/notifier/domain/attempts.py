@@ -86,8 +86,8 @@ def after(
 def _backoff(patience: Patience, *, failures: int, jitter: float) -> timedelta:
     """Full jitter; after five failures in a row one probe a minute at most, then ever fewer."""
     doublings = min(failures, _MOST_DOUBLINGS)
-    rest = jitter * min(patience.retry_last, patience.retry_first * 2**doublings)
+    rest = jitter * min(patience.retry_last, patience.retry_first * float(2**doublings))
     if failures + 1 < _BREAKER_AFTER:
         return rest
-    closed = min(_BREAKER_FIRST * 2 ** (doublings + 1 - _BREAKER_AFTER), _LONGEST_REST)
+    closed = min(_BREAKER_FIRST * float(2 ** (doublings + 1 - _BREAKER_AFTER)), _LONGEST_REST)
     return max(rest, min(closed, patience.retry_last))

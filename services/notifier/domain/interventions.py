@@ -43,6 +43,7 @@ class Taken(StrEnum):
     UPDATED = "updated"
     RECOVERED = "recovered"
     CLOSED = "closed"
+    ACCOUNT_LOST = "account_lost"
     KEPT_CLOSED = "kept_closed"
     DUPLICATE = "duplicate"
     UNKNOWN = "unknown"
@@ -134,11 +135,18 @@ def is_worse(one: Band, other: Band) -> bool:
 
 
 def take(
-    current: Intervention | None, flag: Flag, *, new_id: UUID, assignment: Assignment, now: datetime
+    current: Intervention | None,
+    flag: Flag,
+    *,
+    new_id: UUID,
+    assignment: Assignment,
+    account_lost: bool,
+    now: datetime,
 ) -> Step:
     """What `flag` does to the newest intervention of its account, type and reason.
 
     The second part is the intervention as it must be stored, None where nothing changes.
+    `account_lost`: the directory says that the account has left.
     """
     if current is None:
         if flag.change == "cleared":
@@ -147,7 +155,7 @@ def take(
     if current.seen.covers(flag):
         return Taken.DUPLICATE, None
     if flag.change == "cleared":
-        return _clear(current, flag, now=now)
+        return _clear(current, flag, account_lost=account_lost, now=now)
     if current.is_open:
         return _update(current, flag, assignment=assignment, now=now)
     return _raise_closed(current, flag, new_id=new_id, assignment=assignment, now=now)
@@ -254,9 +262,12 @@ def _update(current: Intervention, flag: Flag, *, assignment: Assignment, now: d
     return Taken.UPDATED, updated
 
 
-def _clear(current: Intervention, flag: Flag, *, now: datetime) -> Step:
+def _clear(current: Intervention, flag: Flag, *, account_lost: bool, now: datetime) -> Step:
     seen = replace(current, last_seen_at=now, seen=_seen(flag), risk=flag.risk)
     match current.status:
+        case Status.OPEN if account_lost:
+            # It ended because they left: "no action needed" would be a lie to the model.
+            return Taken.ACCOUNT_LOST, replace(seen, version=seen.version + 1)
         case Status.OPEN:
             outcome = OutcomeKind.NO_ACTION_NEEDED
             return Taken.CLOSED, _closed(seen, outcome=outcome, note="", by=SYSTEM, now=now)

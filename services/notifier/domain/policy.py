@@ -17,6 +17,7 @@ class NotifyReason(StrEnum):
     FIRST = "first"
     SEVERITY_RAISED = "severity_raised"
     OWNER_CHANGED = "owner_changed"
+    UNDELIVERED = "undelivered"
 
 
 class SuppressReason(StrEnum):

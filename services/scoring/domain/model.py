@@ -103,15 +103,16 @@ def load(content: bytes) -> Model:
     try:
         envelope = json.loads(content)
         digest, body = envelope["sha256"], envelope["model"]
+        is_whole = digest == _digest(body)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelRejected("not a model file: JSON with `sha256` and `model`") from error
-    if digest != _digest(body):
+    if not is_whole:
         raise ModelRejected("the digest does not match: the file was changed or cut")
     try:
         model = _model(body)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        _check(model)
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
         raise ModelRejected(f"a field is missing or of the wrong kind: {error}") from error
-    _check(model)
     return model
 
 

@@ -118,6 +118,7 @@ async def test_a_producer_whose_sender_died_is_replaced(log: KafkaLog) -> None:
     topic = await new_topic(log)
     await append(log, topic, numbered(1))
     producer = log._producer.current
+    assert producer is not None
     producer._sender.sender_task.cancel()
     await eventually(lambda: _differs(producer, lambda: log._producer.current))
     await append(log, topic, numbered(1))

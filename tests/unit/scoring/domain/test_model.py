@@ -80,6 +80,10 @@ def test_hostile_bytes_are_refused_and_nothing_else(content: bytes) -> None:
         pytest.param(lambda m: m.update(base_rate=1.0), "base rate", id="base rate"),
         pytest.param(lambda m: m.update(surprise=1), "surprise", id="an unknown field"),
         pytest.param(lambda m: m.pop("training"), "training", id="no training"),
+        pytest.param(lambda m: m["weights"][0].update(sd="wide"), "field", id="a word"),
+        pytest.param(lambda m: m["golden"][0].update(values=[1.0]), "field", id="a short vector"),
+        pytest.param(lambda m: m.update(intercept=10**400), "field", id="too large"),
+        pytest.param(lambda m: m.update(weights=7), "field", id="no list"),
         pytest.param(lambda m: m["golden"].pop() and m["golden"].pop(), "golden", id="2 golden"),
         pytest.param(
             lambda m: m["golden"][0].update(risk=m["golden"][0]["risk"] + 2e-9),

@@ -1,0 +1,1 @@
+"""Small real servers in the place of what we do not own."""
