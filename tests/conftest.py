@@ -11,6 +11,8 @@ from shared.lifecycle import Frame, new_frame
 from shared.log.postgres import PostgresLog, open_postgres_log
 from tests.databases import DatabaseServer, running_server, temporary_folder
 
+pytest_plugins = ["tests.kafka_fixtures"]
+
 
 @pytest.fixture(scope="session")
 def database_server() -> Iterator[DatabaseServer]:

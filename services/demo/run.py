@@ -1,0 +1,250 @@
+"""The demo's story: a vendor's history goes in through the HTTP API, and a CSM is told.
+
+It uses nothing but the public APIs, so what it shows is what any vendor would see.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from services.demo.catchers import Catchers
+from services.demo.readings import NotifierStatus, ScoredAccounts, ScoringStatus, read
+from services.demo.showing import show_accounts, show_messages, show_where_to_look
+from services.demo.simulator import Simulation, simulate
+from services.demo.vendor import Fields
+from services.importing.client import Client, Kind, Settled, Target, open_http
+from services.importing.errors import KeyRefused, Stopped
+from services.importing.lanes import IN_FLIGHT, deliver
+from services.importing.report import progress_bar
+from services.importing.rows import Item
+from services.importing.threads import undisturbed
+
+PATIENCE: Final = timedelta(minutes=5)
+
+_CHUNK_ITEMS = 1_000
+_POLL_SECONDS = 0.5
+_KEY_SECONDS = 10.0  # a new key is known to ingest within a second while it runs
+_STILL_SECONDS = 20.0  # of no progress: what was to come has come
+_SETTLED_SECONDS = 3.0
+_TOP_ACCOUNTS = 5
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """What the demo brought about; `is_complete` if there is something of everything."""
+
+    events: int
+    accounts: int
+    at_risk: int
+    interventions: int
+    deliveries: int
+    seconds: float
+
+    @property
+    def is_complete(self) -> bool:
+        return all((self.events, self.accounts, self.at_risk, self.interventions, self.deliveries))
+
+    def to_json(self) -> str:
+        """One line with the figures by their names."""
+        return msgspec.json.encode(
+            {
+                "events": self.events,
+                "accounts": self.accounts,
+                "at_risk": self.at_risk,
+                "interventions": self.interventions,
+                "deliveries": self.deliveries,
+                "seconds": round(self.seconds, 1),
+            }
+        ).decode()
+
+
+async def run_demo(
+    *,
+    ingest_url: str,
+    scoring_url: str,
+    console_url: str,
+    key: str,
+    scoring_key: str,
+    catchers: Catchers | None,
+    now: datetime,
+    console: Console,
+    data_dir: Path,
+    patience: timedelta = PATIENCE,
+) -> DemoResult:
+    """Tell the story against running services; raises Stopped if ingest takes nothing more.
+
+    The first run's day is kept in `data_dir`, so that a later run on the same data continues the
+    same history instead of inventing a second one.
+    """
+    started = time.monotonic()
+    anchor = await undisturbed(_anchor, data_dir, now)
+    told = await undisturbed(simulate, now=now, anchor=anchor)
+    console.print(
+        f"A simulated vendor: {len(told.accounts)} customers, {told.event_count:,} events of 400"
+        " days. [dim]Synthetic, with a fixed seed.[/]"
+    )
+    async with open_http(scoring_url, in_flight=2) as http:
+        with progress_bar(console) as bar:
+            accounts, events = await _send(told, bar, url=ingest_url, key=key)
+            wait = _Wait(
+                http=http,
+                scoring_url=scoring_url,
+                console_url=console_url,
+                key=scoring_key,
+                deadline=time.monotonic() + patience.total_seconds(),
+            )
+            scored = await wait.until_scored(bar, events)
+            notified = await wait.until_notified(bar)
+        url = f"{scoring_url}/v1/accounts?sort=risk&limit=10"
+        top = await read(http, url, ScoredAccounts, key=scoring_key)
+    ranked = top.accounts if top else []
+    show_accounts(console, ranked[:_TOP_ACCOUNTS])
+    if catchers is not None:
+        show_messages(console, catchers, ranked)
+    show_where_to_look(console, console_url=console_url, scoring_url=scoring_url)
+    return DemoResult(
+        events=events,
+        accounts=accounts,
+        at_risk=scored.at_risk if scored else 0,
+        interventions=notified.interventions_open if notified else 0,
+        deliveries=notified.deliveries.sent if notified else 0,
+        seconds=time.monotonic() - started,
+    )
+
+
+async def _send(told: Simulation, bar: Progress, *, url: str, key: str) -> tuple[int, int]:
+    """Accounts first, then events; returns how many of each were accepted."""
+    async with open_http(url, in_flight=IN_FLIGHT) as http:
+        directory = Client(http, Target(url=url, key=key, kind=Kind.ACCOUNTS))
+        items = [_item(number, account.item()) for number, account in enumerate(told.accounts, 1)]
+        accounts = _accepted(await _once_the_key_is_known(directory, items))
+        task = bar.add_task("sending events", total=told.event_count)
+        events = 0
+
+        def settled(batch: Sequence[Settled]) -> None:
+            nonlocal events
+            events += _accepted(batch)
+            bar.advance(task, len(batch))
+
+        client = Client(http, Target(url=url, key=key, kind=Kind.EVENTS))
+        await deliver(_chunks(told.events()), client, on_settled=settled)
+    return accounts, events
+
+
+async def _once_the_key_is_known(client: Client, items: Sequence[Item]) -> list[Settled]:
+    """The key may be a second old: ingest hears of it through the log."""
+    deadline = time.monotonic() + _KEY_SECONDS
+    while True:
+        try:
+            return await client.send(items)
+        except KeyRefused:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _accepted(answers: Sequence[Settled]) -> int:
+    """How many; the demo's own data is never at fault, so a rejected item is a bug."""
+    for answer in answers:
+        if answer.code:
+            raise Stopped(
+                f"ingest rejected item {answer.item.number} of the demo:"
+                f" {answer.code}: {answer.message}"
+            )
+    return len(answers)
+
+
+async def _chunks(events: Iterator[Fields]) -> AsyncIterator[list[Item]]:
+    number = 0
+    while chunk := await undisturbed(_take, events, number):
+        number += len(chunk)
+        yield chunk
+
+
+def _take(events: Iterator[Fields], number: int) -> list[Item]:
+    chunk = islice(events, _CHUNK_ITEMS)
+    return [_item(place, event) for place, event in enumerate(chunk, number + 1)]
+
+
+def _item(number: int, fields: Fields) -> Item:
+    account = fields.get("account_id") or fields["id"]
+    return Item(number=number, line=number, account=str(account), body=_encode(fields), cells=[])
+
+
+@dataclass(slots=True, kw_only=True)
+class _Wait:
+    """Polls until the services have done their part; gives up quietly, the figures then tell."""
+
+    http: httpx.AsyncClient
+    scoring_url: str
+    console_url: str
+    key: str
+    deadline: float
+
+    async def until_scored(self, bar: Progress, events: int) -> ScoringStatus | None:
+        """Everything taken in, nothing waiting to be scored, and at least one account flagged."""
+        task = bar.add_task("scoring", total=events)
+        latest: ScoringStatus | None = None
+        moved = time.monotonic()
+        while time.monotonic() < self.deadline:
+            status = await read(
+                self.http, f"{self.scoring_url}/v1/status", ScoringStatus, key=self.key
+            )
+            if status is not None:
+                if status != latest:
+                    latest, moved = status, time.monotonic()
+                bar.update(task, completed=min(events, status.events_taken_in))
+                done = status.events_taken_in >= events and status.flags_open > 0
+                # Events of an earlier run are not new, and may not be counted again.
+                still = time.monotonic() - moved > _STILL_SECONDS
+                if status.is_idle and (done or still):
+                    break
+            await asyncio.sleep(_POLL_SECONDS)
+        bar.update(task, completed=events)
+        return latest
+
+    async def until_notified(self, bar: Progress) -> NotifierStatus | None:
+        """Deliveries have been made and no more come; what waits for its hour is left waiting."""
+        task: TaskID = bar.add_task("telling the owners", total=None)
+        latest: NotifierStatus | None = None
+        moved = time.monotonic()
+        while time.monotonic() < self.deadline:
+            status = await read(self.http, f"{self.console_url}/v1/status", NotifierStatus)
+            if status is not None:
+                if status != latest:
+                    latest, moved = status, time.monotonic()
+                sent, pending = status.deliveries.sent, status.deliveries.pending
+                bar.update(task, completed=sent, total=sent + pending)
+                calm = time.monotonic() - moved
+                if calm > (_SETTLED_SECONDS if sent and not pending else _STILL_SECONDS):
+                    break
+            await asyncio.sleep(_POLL_SECONDS)
+        return latest
+
+
+def _anchor(data_dir: Path, now: datetime) -> date:
+    """The day on which the demo was first run with this data."""
+    path = data_dir / "demo.json"
+    try:
+        return date.fromisoformat(msgspec.json.decode(path.read_bytes(), type=_Kept).anchor)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        today = now.date()
+        data_dir.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_encode(_Kept(anchor=today.isoformat())))
+        return today
+
+
+class _Kept(msgspec.Struct):
+    anchor: str

@@ -1,0 +1,129 @@
+"""What the demo prints: the accounts at risk in a table, messages as a CSM would get them."""
+
+import html
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from services.demo.catchers import Catchers, CaughtMail, Payload
+from services.demo.readings import ScoredAccount, Value
+from services.importing.report import printable
+
+M = TypeVar("M")
+
+_REASONS = 3
+_BAND_STYLES: Mapping[str, str] = {"critical": "bold red", "at_risk": "red", "watch": "yellow"}
+
+
+def show_accounts(console: Console, accounts: Sequence[ScoredAccount]) -> None:
+    table = Table(title="Accounts most at risk", title_justify="left", show_lines=True)
+    table.add_column("Account", ratio=3)
+    table.add_column("Risk", justify="right", no_wrap=True)
+    table.add_column("Value at risk", justify="right", no_wrap=True)
+    table.add_column("Why", ratio=6)
+    for account in accounts:
+        lines = [account.name or account.account_id]
+        lines += [
+            part
+            for part in (
+                account.plan,
+                account.owner,
+                f"renews {account.renewal_date}" if account.renewal_date else None,
+            )
+            if part
+        ]
+        band = account.band or account.state
+        risk = "-" if account.risk is None else f"{account.risk:.0%}"
+        table.add_row(
+            _plain("\n".join(lines)),
+            Text(f"{risk}\n{band.replace('_', ' ')}", style=_BAND_STYLES.get(band, "")),
+            _money(account.value_at_risk),
+            _plain("\n".join(reason.text for reason in account.reasons[:_REASONS])),
+        )
+    console.print(table)
+
+
+def show_messages(console: Console, catchers: Catchers, accounts: Sequence[ScoredAccount]) -> None:
+    """One Slack message and one e-mail, about the account most at risk that there is one of."""
+    names = [account.name for account in accounts if account.name]
+    payload = _about(catchers.slack, slack_text, names)
+    if payload is not None:
+        title = f"Slack, as the channel gets it (1 of {catchers.slack_count})"
+        console.print(Panel(_plain(slack_text(payload)), title=title, title_align="left"))
+    mail = _about(catchers.mails, mail_text, names)
+    if mail is not None:
+        heading = Text.assemble(
+            ("From:    ", "dim"), printable(str(mail.message["From"])), "\n",
+            ("To:      ", "dim"), printable(", ".join(mail.recipients)), "\n",
+            ("Subject: ", "dim"), (printable(str(mail.message["Subject"])), "bold"), "\n",
+        )  # fmt: skip
+        title = f"E-mail, as the owner gets it (1 of {catchers.mail_count})"
+        body = Group(heading, _plain(mail_text(mail)))
+        console.print(Panel(body, title=title, title_align="left"))
+
+
+def show_where_to_look(console: Console, *, console_url: str, scoring_url: str) -> None:
+    console.print(f"\nThe console, where CSMs work: [bold link]{escape(console_url)}[/]")
+    console.print(f"The scores as an API:         {escape(scoring_url)}/v1/accounts\n")
+
+
+def slack_text(payload: Payload) -> str:
+    """The words of a message, block by block; its fallback text where it has no blocks."""
+    blocks = payload.get("blocks")
+    if not isinstance(blocks, list):
+        attachments = payload.get("attachments")
+        found = list(_texts(attachments)) if isinstance(attachments, list) else []
+        lines = [str(payload.get("text", "")), *found]
+    else:
+        lines = list(_texts(blocks))
+    return html.unescape("\n".join(line for line in lines if line))
+
+
+def mail_text(mail: CaughtMail) -> str:
+    body = mail.message.get_body(preferencelist=("plain", "html"))
+    return "" if body is None else str(body.get_content()).strip()
+
+
+def _texts(node: object) -> Iterable[str]:
+    """Every `text` of Slack's blocks, in reading order; a button with where it leads."""
+    if isinstance(node, list):
+        for child in node:
+            yield from _texts(child)
+    elif isinstance(node, dict):
+        text = node.get("text")
+        if node.get("type") == "button" and isinstance(text, dict):
+            yield f"[{text.get('text', '')}] {node.get('url', '')}".rstrip()
+            return
+        if isinstance(text, str):
+            yield text
+        for name in ("text", "fields", "elements", "accessory", "blocks"):
+            if isinstance(node.get(name), list | dict):
+                yield from _texts(node[name])
+
+
+def _about(messages: Iterable[M], text: Callable[[M], str], names: Sequence[str]) -> M | None:
+    """The first message about the first of `names` that any is about; else the first at all."""
+    told = [(message, text(message)) for message in messages]
+    for name in names:
+        for message, words in told:
+            if name in words:
+                return message
+    return told[0][0] if told else None
+
+
+def _money(value: Value | None) -> str:
+    if value is None:
+        return "-"
+    per = "of margin" if value.basis == "margin" else "of price"
+    return f"{Decimal(str(value.amount)):,.0f} {printable(value.currency)}\n{per}"
+
+
+def _plain(text: str) -> Text:
+    """Text as it is: no markup, no control characters for the terminal."""
+    return Text("\n".join(map(printable, text.splitlines())))

@@ -1,0 +1,178 @@
+"""The console's own wording: states, ages, what happened; templates call these."""
+
+from datetime import UTC, date, datetime
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+
+from services.notifier.channels import wording
+from services.notifier.domain import interventions
+from services.notifier.domain.calendar import zone_of
+from services.notifier.store import Entry
+from shared.messages import Band, FlagReason, OutcomeKind, Reason, ValueAtRisk
+
+STATES = {
+    "pending": "Waiting",
+    "sending": "Being sent",
+    "sent": "Sent",
+    "dead": "Given up",
+    "cancelled": "Suppressed",
+}
+SUPPRESSED = {
+    "no_longer_wanted": "The flag was cleared or the intervention closed before it was sent",
+    "inhibited": "The account has left",
+    "reassigned": "Somebody else owns it now",
+    "acknowledged": "Somebody had acknowledged it already",
+    "already_told": "This destination knows it already",
+    "no_destination": "Neither Slack nor e-mail is set up",
+}
+CHANNELS = {"slack": "Slack", "email": "E-mail", "none": "None"}
+FAILURES = {
+    "pause": "asked us to pause",
+    "transient": "failed for the moment",
+    "bad_message": "refused the message",
+    "destination_broken": "refused the destination",
+    "integration_broken": "refused our sign-in",
+    "ambiguous": "answer lost",
+}
+SCORE_STATES = {
+    "too_new": "Too new for a risk: it needs four weeks and three active days",
+    "lapsed": "Lapsed: no use for 90 days, so no risk is stated",
+}
+
+
+def account_url(account_id: str) -> str:
+    # Browsers resolve "." and ".." in a path even where they are percent-encoded.
+    if account_id in (".", ".."):
+        return f"/accounts/?id={account_id}"
+    return f"/accounts/{quote(account_id, safe='')}"
+
+
+def age(then: datetime, now: datetime) -> str:
+    """How long ago, in the largest whole unit."""
+    seconds = max(0, int((now - then).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return "now"
+
+
+def due(then: datetime, zone: str | None) -> str:
+    return wording.until(then, zone_of(zone))
+
+
+def moment(then: datetime) -> str:
+    utc = then.astimezone(UTC)
+    return f"{utc.day} {utc:%b %Y, %H:%M} UTC"
+
+
+def in_days(day: date | None, today: date) -> str:
+    """How far away a renewal is."""
+    if day is None:
+        return ""
+    days = (day - today).days
+    if days < 0:
+        return f"{-days} d ago"
+    return "today" if days == 0 else f"in {days} d"
+
+
+def change(share: float | None) -> str:
+    return "" if share is None else f"{share * 100:+,.0f} %"
+
+
+def amount(value: ValueAtRisk | None) -> str:
+    return "" if value is None else wording.money(value)
+
+
+def reason_name(reason: str) -> str:
+    try:
+        return wording.REASON[FlagReason(reason)]
+    except ValueError:
+        return reason.replace("_", " ").capitalize()
+
+
+def strongest(subject: interventions.Intervention) -> str:
+    """The sentence of a line in the list."""
+    return wording.what(subject.reason, None, subject.reasons, subject.summary)
+
+
+def baseline(reason: Reason) -> str:
+    if reason.baseline is None:
+        return ""
+    return wording.figure(reason.baseline, reason.unit)
+
+
+def happened(kind: str, detail: dict[str, str]) -> str:
+    """One entry of the timeline in words."""
+    match kind:
+        case Entry.OPENED:
+            return "Intervention opened"
+        case Entry.REOPENED:
+            return "Intervention reopened"
+        case Entry.WORSENED:
+            band = Band(detail.get("severity", Band.AT_RISK))
+            return f"Got worse: {wording.BAND[band].lower()}"
+        case Entry.RECOVERED:
+            return "Flag cleared: the account recovered. Close it if nothing is left to do"
+        case Entry.ACCOUNT_LOST:
+            return "The account has left. Close it as churned if that is how it ended"
+        case Entry.OWNER_CHANGED:
+            return f"Owner changed from {detail.get('from', '?')} to {detail.get('to', '?')}"
+        case Entry.ACKNOWLEDGED:
+            return "Acknowledged"
+        case Entry.CLOSED:
+            return f"Closed: {_outcome(detail.get('outcome', 'no_action_needed'))}"
+        case Entry.NOTIFIED:
+            return f"Told by {_where(detail)}"
+        case Entry.SUPPRESSED:
+            because = SUPPRESSED.get(detail.get("reason", ""), detail.get("reason", ""))
+            return f"Not told by {_where(detail)}: {because}"
+        case Entry.NOT_DELIVERED:
+            because = FAILURES.get(detail.get("reason", ""), detail.get("reason", ""))
+            return f"Could not be delivered by {_where(detail)}: {because}"
+        case _:
+            return kind.replace("_", " ")
+
+
+def install(templates: jinja2.Environment) -> None:
+    """Give the templates their words."""
+    names: dict[str, Any] = {
+        "account_url": account_url,
+        "age": age,
+        "amount": amount,
+        "baseline": baseline,
+        "change": change,
+        "due": due,
+        "figure": wording.figure,
+        "happened": happened,
+        "in_days": in_days,
+        "day": wording.day,
+        "moment": moment,
+        "needs_note": interventions.needs_note,
+        "percent": wording.percent,
+        "reason_name": reason_name,
+        "strongest": strongest,
+        "bands": wording.BAND,
+        "channels": CHANNELS,
+        "failures": FAILURES,
+        "outcomes": wording.OUTCOME,
+        "score_states": SCORE_STATES,
+        "stages": wording.STAGE,
+        "states": STATES,
+        "suppressed": SUPPRESSED,
+        "why": wording.WHY,
+    }
+    templates.globals.update(names)
+
+
+def _outcome(value: str) -> str:
+    try:
+        return wording.OUTCOME[OutcomeKind(value)].lower()
+    except ValueError:
+        return value
+
+
+def _where(detail: dict[str, str]) -> str:
+    channel = CHANNELS.get(detail.get("channel", ""), detail.get("channel", ""))
+    return f"{channel} to {detail['to']}" if detail.get("channel") == "email" else channel

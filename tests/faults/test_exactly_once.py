@@ -1,0 +1,269 @@
+"""Scoring killed with -9 while it takes events in, on real Kafka: none lost, none counted twice.
+
+60,000 events, 3 % of them sent again later under the same id, 6 partitions, 2 scoring processes.
+The mutation checks switch a safeguard off and must see the damage: else this test proves nothing.
+How often: `make faults` runs every seed; a test run takes the first ones (FAULT_SEEDS).
+"""
+
+import asyncio
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from shared.log import Appended, Log, LogUnavailable, Record
+from shared.log.kafka import open_kafka_log
+from shared.log.topics import TOPICS
+from shared.messages import USAGE_EVENTS, UsageEvent, encode
+from tests.brokers import KafkaBroker
+from tests.databases import DatabaseServer
+from tests.processes import PerennialProcess
+
+EVENTS = int(os.environ.get("FAULT_EVENTS", "60000"))
+SEEDS = range(int(os.environ.get("FAULT_SEEDS", "1")))
+MUTATIONS = os.environ.get("FAULT_MUTATIONS", "1") == "1"
+RETRIED = 0.03
+ACCOUNTS = 200
+PARTITIONS = 6
+SESSION_SECONDS = 3
+CHUNK = 500
+
+AccountDays = Counter[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Load:
+    """What is sent: the plan is made before, and is what the day buckets must say after."""
+
+    seed: int
+    events: int = EVENTS
+    expected: AccountDays = field(default_factory=Counter)
+
+    def records(self) -> list[Record]:
+        """All events in the order of sending, the retries some way behind their first try."""
+        choose = random.Random(self.seed)
+        now = datetime.now(UTC)
+        placed: list[tuple[float, Record]] = []
+        for number in range(self.events):
+            day = now - timedelta(days=choose.randrange(28))
+            # Skewed, as customers are: a few accounts have most of the use.
+            account = f"account-{int(ACCOUNTS * choose.random() ** 2):03}"
+            event = UsageEvent(
+                id=f"{self.seed}-{number}",
+                source="app",
+                account=account,
+                user=f"u1:{choose.randrange(50):032x}",
+                type="login",
+                occurred_at=day,
+                client_at=day,
+                received_at=now,
+            )
+            self.expected[account, day.date().isoformat()] += 1
+            record = Record(key=account.encode(), value=encode(event))
+            placed.append((number, record))
+            if choose.random() < RETRIED:
+                placed.append((number + choose.uniform(0, 5_000), record))
+        return [record for _, record in sorted(placed, key=lambda one: one[0])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """Two scoring processes over one Kafka topic and one database."""
+
+    log: Log
+    database_url: str
+    workers: Sequence[PerennialProcess]
+
+    async def counted(self) -> AccountDays:
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            rows = await connection.fetch("SELECT account_id, day, events FROM scoring.account_day")
+        finally:
+            await connection.close()
+        return Counter({(row[0], row[1].isoformat()): row[2] for row in rows})
+
+    async def positions(self) -> int:
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return int(
+                await connection.fetchval(
+                    "SELECT coalesce(sum(next_offset), 0) FROM scoring.log_positions"
+                    " WHERE topic = $1",
+                    USAGE_EVENTS,
+                )
+            )
+        finally:
+            await connection.close()
+
+
+@asynccontextmanager
+async def scoring_stack(
+    broker: KafkaBroker, database_server: DatabaseServer, folder: Path, **environment: str
+) -> AsyncIterator[Stack]:
+    prefix = f"{folder.name}-{random.randrange(1 << 30):x}."
+    async with AsyncExitStack() as stack:
+        database_url = await stack.enter_async_context(database_server.copy_of_template())
+        log = await stack.enter_async_context(
+            open_kafka_log(bootstrap_servers=broker.bootstrap_servers, topic_prefix=prefix)
+        )
+        topics = [
+            topic if topic.name != USAGE_EVENTS else type(topic)(
+                name=topic.name, partitions=PARTITIONS, retention=topic.retention
+            )
+            for topic in TOPICS
+        ]  # fmt: skip
+        await log.create_topics(topics)
+        workers = [
+            PerennialProcess(
+                folder / f"scoring-{number}",
+                "--service",
+                "scoring",
+                KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap_servers,
+                KAFKA_SESSION_TIMEOUT_MS=str(SESSION_SECONDS * 1000),
+                PERENNIAL_TOPIC_PREFIX=prefix,
+                DATABASE_URL=database_url,
+                PERENNIAL_INTAKE_BATCH="200",
+                **environment,
+            )
+            for number in range(2)
+        ]
+        for worker in workers:
+            stack.callback(worker.stop)
+        for worker in workers:
+            await asyncio.to_thread(worker.start)
+        yield Stack(log=log, database_url=database_url, workers=workers)
+
+
+async def send(log: Log, records: Sequence[Record], *, seconds: float) -> int:
+    """Send everything over about `seconds`; what is not known to be stored is sent again."""
+    stored = 0
+    pause = seconds / (len(records) / CHUNK)
+    for start in range(0, len(records), CHUNK):
+        waiting = list(records[start : start + CHUNK])
+        while waiting:
+            try:
+                states = await log.append(USAGE_EVENTS, waiting, deadline=timedelta(seconds=10))
+            except LogUnavailable:
+                await asyncio.sleep(0.2)
+                continue
+            stored += sum(state is Appended.DURABLE for state in states)
+            waiting = [
+                record
+                for record, state in zip(waiting, states, strict=True)
+                if state is not Appended.DURABLE
+            ]
+        await asyncio.sleep(pause)
+    return stored
+
+
+async def drained(stack: Stack, stored: int, *, seconds: float = 90) -> None:
+    """Wait until every stored record has been passed, however it was counted."""
+    async with asyncio.timeout(seconds):
+        while await stack.positions() < stored:
+            await asyncio.sleep(0.2)
+
+
+async def kill_at_random(stack: Stack, choose: random.Random, sending: asyncio.Event) -> int:
+    """Kill one of the two again and again until the sending has ended; says how often."""
+    kills = 0
+    while not sending.is_set():
+        await asyncio.sleep(choose.uniform(0.5, 2.5))
+        victim = choose.choice(stack.workers)
+        await asyncio.to_thread(victim.kill9)
+        kills += 1
+        await asyncio.to_thread(victim.start)
+    return kills
+
+
+async def freeze_in_turn(stack: Stack, choose: random.Random, sending: asyncio.Event) -> int:
+    """Freeze one of the two for longer than its session, so that the other takes over."""
+    freezes = 0
+    while not sending.is_set():
+        victim = stack.workers[freezes % 2]
+        victim.freeze()
+        await asyncio.sleep(SESSION_SECONDS * choose.uniform(1.5, 2.0))
+        victim.thaw()
+        freezes += 1
+        await asyncio.sleep(choose.uniform(1.0, 2.0))
+    return freezes
+
+
+def lost_and_double(expected: AccountDays, counted: AccountDays) -> tuple[int, int]:
+    return (expected - counted).total(), (counted - expected).total()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_kill_9_at_random_moments_loses_nothing_and_counts_nothing_twice(
+    kafka_broker: KafkaBroker, database_server: DatabaseServer, tmp_path: Path, seed: int
+) -> None:
+    load, choose = Load(seed), random.Random(seed)
+    async with scoring_stack(kafka_broker, database_server, tmp_path) as stack:
+        ended = asyncio.Event()
+        killer = asyncio.create_task(kill_at_random(stack, choose, ended))
+        stored = await send(stack.log, load.records(), seconds=20)
+        ended.set()
+        kills = await killer
+        await drained(stack, stored)
+        assert kills >= 3
+        assert lost_and_double(load.expected, await stack.counted()) == (0, 0)
+        assert sum(worker.metric("perennial_events_total") for worker in stack.workers) > 0
+    print(f"seed {seed}: {stored} records, {kills} kills, 0 lost, 0 double")
+
+
+@pytest.mark.skipif(not MUTATIONS, reason="mutation checks are switched off (FAULT_MUTATIONS=0)")
+class TestTheTestCanFail:
+    """Without a safeguard the damage shows."""
+
+    async def test_without_dedupe_retries_count_twice(
+        self, kafka_broker: KafkaBroker, database_server: DatabaseServer, tmp_path: Path
+    ) -> None:
+        load = Load(1, events=5_000)
+        async with scoring_stack(
+            kafka_broker, database_server, tmp_path, PERENNIAL_SWITCHED_OFF="dedupe"
+        ) as stack:
+            stored = await send(stack.log, load.records(), seconds=1)
+            await drained(stack, stored)
+            lost, double = lost_and_double(load.expected, await stack.counted())
+        # Every retry counts: 3 % of 5,000, give or take.
+        assert lost == 0
+        assert double == stored - 5_000 > 50
+
+    async def test_without_dedupe_and_fence_a_frozen_worker_counts_twice(
+        self, kafka_broker: KafkaBroker, database_server: DatabaseServer, tmp_path: Path
+    ) -> None:
+        load = Load(2, events=30_000)
+        async with scoring_stack(
+            kafka_broker, database_server, tmp_path, PERENNIAL_SWITCHED_OFF="dedupe,fence"
+        ) as stack:
+            double, stored = await self._frozen(stack, load)
+        assert double > stored - load.events, "more was counted twice than was sent twice"
+
+    async def test_without_the_fence_alone_its_counter_tells(
+        self, kafka_broker: KafkaBroker, database_server: DatabaseServer, tmp_path: Path
+    ) -> None:
+        load = Load(3, events=30_000)
+        async with scoring_stack(
+            kafka_broker, database_server, tmp_path, PERENNIAL_SWITCHED_OFF="fence"
+        ) as stack:
+            double, _ = await self._frozen(stack, load)
+            missed = sum(w.metric("perennial_fence_missed_total") for w in stack.workers)
+        assert double == 0, "the ids still keep every event from counting twice"
+        assert missed > 0
+
+    async def _frozen(self, stack: Stack, load: Load) -> tuple[int, int]:
+        """Freeze workers in turn while they take in; returns doubles and records stored."""
+        ended = asyncio.Event()
+        freezer = asyncio.create_task(freeze_in_turn(stack, random.Random(load.seed), ended))
+        stored = await send(stack.log, load.records(), seconds=25)
+        ended.set()
+        assert await freezer >= 2
+        await drained(stack, stored)
+        _, double = lost_and_double(load.expected, await stack.counted())
+        return double, stored

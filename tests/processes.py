@@ -1,0 +1,164 @@
+"""Perennial's own processes as children of the tests: started, killed, frozen, looked at.
+
+They run what an operator runs (`perennial up`), with the environment alone to tell them apart.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 50.0
+
+
+class ProcessFailed(Exception):
+    """A process did not start or stop; the message holds the end of its output."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class PerennialProcess:
+    """One `perennial up`; started again, it keeps its ports and its environment."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        """`environment` overrides; what the tests' own environment says of Perennial is dropped."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._output = folder / "output.log"
+        self._arguments = arguments
+        self.ports = {
+            name: int(environment.get(name) or free_port())
+            for name in ("INGEST_PORT", "SCORING_PORT", "NOTIFIER_PORT", "ADMIN_PORT")
+        }
+        self._environment = {
+            **_clean_environment(os.environ),
+            "PERENNIAL_DATA_DIR": str(folder / "data"),
+            "PERENNIAL_TESTING": "1",
+            **{name: str(port) for name, port in self.ports.items()},
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(self._environment)
+
+    def url(self, service: str) -> str:
+        return f"http://127.0.0.1:{self.ports[f'{service.upper()}_PORT']}"
+
+    def start(self, *, wait: bool = True) -> None:
+        if self._process is not None:
+            raise ProcessFailed("it runs already")
+        with self._output.open("ab") as output:
+            self._process = self._spawn(output)
+        if wait:
+            self.wait_until_ready()
+
+    def _spawn(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "services", "up", *self._arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=self._environment,
+            start_new_session=True,
+        )
+
+    def wait_until_ready(self) -> None:
+        process = self._running()
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                self._process = None
+                raise ProcessFailed(f"it ended at its start:\n{self.output()[-3000:]}")
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url('admin')}/readyz", timeout=1).status_code == 200:
+                    return
+            time.sleep(0.05)
+        self.kill9()
+        raise ProcessFailed(f"not ready in {_START_SECONDS} s:\n{self.output()[-3000:]}")
+
+    def terminate(self) -> int:
+        """Ask it to stop; returns its exit code."""
+        process = self._running()
+        process.terminate()
+        try:
+            code = process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill9()
+            raise ProcessFailed(f"it did not stop:\n{self.output()[-3000:]}") from None
+        self._process = None
+        return code
+
+    def kill9(self) -> None:
+        process = self._running()
+        process.kill()
+        process.wait(10)
+        self._process = None
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it if it runs, in whatever state."""
+        if self._process is not None:
+            self.kill9()
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels; 0 where the process does not answer."""
+        with suppress(httpx.HTTPError):
+            text = httpx.get(f"{self.url('admin')}/metrics", timeout=2).text
+            values = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+            return sum(map(float, values))
+        return 0.0
+
+    def run(self, *arguments: str) -> str:
+        """Another command of the program in the same environment; its standard output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "services", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=self._environment,
+            timeout=120,
+        )
+        if done.returncode != 0:
+            raise ProcessFailed(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise ProcessFailed("it does not run")
+        return self._process
+
+
+def _clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    ours = re.compile(r"(PERENNIAL|KAFKA|DATABASE|SLACK|SMTP|INGEST|SCORING|NOTIFIER|ADMIN)_")
+    return {name: value for name, value in environment.items() if not ours.match(name)}
