@@ -1,39 +1,49 @@
-"""Places where a fault test kills the process or switches a safeguard off.
+"""Places where a fault test kills or freezes the process, or switches a safeguard off.
 
-Both do nothing unless `PERENNIAL_TESTING=1`: a production process with a failpoint set refuses
-to start. `PERENNIAL_FAILPOINT=scoring.after_commit:kill9:nth=3` kills at the third passing;
+They do nothing unless `PERENNIAL_TESTING=1`: a production process with one set refuses to start.
+`PERENNIAL_FAILPOINT=scoring.after_commit:kill9:nth=3` kills at the third passing, as `kill -9`;
+`...:freeze:every=40` stops the process (SIGSTOP) at each 40th, until somebody continues it.
 `PERENNIAL_SWITCHED_OFF=dedupe,fence` shows that a test can fail.
 """
 
 import os
+import re
 import signal
 from collections import Counter
+from collections.abc import Mapping
 
 from shared.errors import Misconfigured
 
+_FORM = re.compile(r"([a-z_.]+):(kill9|freeze):(nth|every)=([1-9]\d*)")
+_SIGNALS = {"kill9": signal.SIGKILL, "freeze": signal.SIGSTOP}
 _passed: Counter[str] = Counter()
 
 
-def check_environment(environment: dict[str, str] | None = None) -> None:
-    """Raises Misconfigured where a fault is asked for outside a test."""
-    values = os.environ if environment is None else environment
-    if values.get("PERENNIAL_TESTING") == "1":
+def check_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises Misconfigured where a fault is asked for outside a test, or in a form that is none."""
+    failpoint = environment.get("PERENNIAL_FAILPOINT", "")
+    if failpoint and not _FORM.fullmatch(failpoint):
+        raise Misconfigured("PERENNIAL_FAILPOINT: NAME:kill9|freeze:nth|every=N")
+    if environment.get("PERENNIAL_TESTING") == "1":
         return
     for name in ("PERENNIAL_FAILPOINT", "PERENNIAL_SWITCHED_OFF"):
-        if values.get(name):
+        if environment.get(name):
             raise Misconfigured(f"{name} is for tests: unset it, or set PERENNIAL_TESTING=1")
 
 
 def reach(name: str) -> None:
-    """Die here, as by kill -9, if the environment names this place."""
+    """Die or freeze here, if the environment names this place."""
     wanted = os.environ.get("PERENNIAL_FAILPOINT", "")
     if not wanted.startswith(name + ":"):
         return
     check_environment()
+    match = _FORM.fullmatch(wanted)
+    assert match is not None  # noqa: S101 - check_environment has just said so
     _passed[name] += 1
-    nth = int(wanted.rpartition("nth=")[2] or "1")
-    if _passed[name] == nth:
-        os.kill(os.getpid(), signal.SIGKILL)
+    count = int(match[4])
+    is_here = _passed[name] == count if match[3] == "nth" else _passed[name] % count == 0
+    if is_here:
+        os.kill(os.getpid(), _SIGNALS[match[2]])
 
 
 def switched_off(safeguard: str) -> bool:

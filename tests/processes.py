@@ -120,6 +120,11 @@ class PerennialProcess:
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def is_frozen(self) -> bool:
+        """Whether it has been stopped (SIGSTOP), by us or by a failpoint of its own."""
+        stat = Path(f"/proc/{self.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
     def stop(self) -> None:
         """End it if it runs, in whatever state."""
         if self._process is not None:
@@ -150,7 +155,9 @@ class PerennialProcess:
             timeout=120,
         )
         if done.returncode != 0:
-            raise ProcessFailed(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
+            raise ProcessFailed(
+                f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr}"
+            )
         return done.stdout
 
     def _running(self) -> subprocess.Popen[bytes]:

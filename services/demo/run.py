@@ -35,7 +35,7 @@ _CHUNK_ITEMS = 1_000
 _POLL_SECONDS = 0.5
 _KEY_SECONDS = 10.0  # a new key is known to ingest within a second while it runs
 _STILL_SECONDS = 20.0  # of no progress: what was to come has come
-_SETTLED_SECONDS = 3.0
+_SETTLED_SECONDS = 2.0
 _TOP_ACCOUNTS = 5
 
 _encode = msgspec.json.Encoder().encode

@@ -20,7 +20,7 @@ def create_pages(*, with_docs: bool) -> FastAPI:
         redirect_slashes=False,
     )
     # The write routes are bare ASGI, so their description is written by hand, and tests execute it.
-    pages.openapi_schema = openapi.describe()
+    pages.openapi = openapi.describe  # type: ignore[method-assign]
 
     @pages.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> Response:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Protocol
 
 from prometheus_client import Gauge
 
@@ -17,7 +18,7 @@ from services.ingest.metrics import IngestMetrics
 from services.ingest.results import Code, Decoded, Result
 from shared import failpoints
 from shared import logging as logs
-from shared.log import Appended, Log, LogUnavailable, Record, TopicMissing
+from shared.log import Appended, LogUnavailable, Record, TopicMissing
 
 _GRACE_SECONDS = 1.0
 """The log keeps the deadline itself; a log that hangs must not hang the request."""
@@ -30,9 +31,24 @@ _RETRY_MESSAGES = {
 log = logs.get(__name__)
 
 
+class AppendLog(Protocol):
+    """What ingest needs of the log; the methods are those of `shared.log.Log`."""
+
+    async def append(
+        self, topic: str, records: Sequence[Record], *, deadline: timedelta
+    ) -> Sequence[Appended]: ...
+
+    async def ping(self) -> bool: ...
+
+
 class Publisher:
     def __init__(
-        self, *, target: Log, deadline: timedelta, metrics: IngestMetrics, dependency_up: Gauge
+        self,
+        *,
+        target: AppendLog,
+        deadline: timedelta,
+        metrics: IngestMetrics,
+        dependency_up: Gauge,
     ) -> None:
         self._log = target
         self._deadline = deadline

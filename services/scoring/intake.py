@@ -82,6 +82,7 @@ class Intake:
         await self._partitions.ensure(
             {day for day, _, _ in by_id}, today=self._clock().astimezone(UTC).date()
         )
+        failpoints.reach("scoring.before_transaction")
         async with self._engine.begin() as connection:
             await self._advance(connection, batch, held)
             new = await store.keep_new(connection, sorted(by_id))

@@ -34,6 +34,7 @@ ACCOUNTS = 200
 PARTITIONS = 6
 SESSION_SECONDS = 3
 CHUNK = 500
+FREEZE = "scoring.before_transaction:freeze:every=60"
 
 AccountDays = Counter[tuple[str, str]]
 
@@ -182,16 +183,20 @@ async def kill_at_random(stack: Stack, choose: random.Random, sending: asyncio.E
     return kills
 
 
-async def freeze_in_turn(stack: Stack, choose: random.Random, sending: asyncio.Event) -> int:
-    """Freeze one of the two for longer than its session, so that the other takes over."""
+async def thaw_late(stack: Stack, ended: asyncio.Event) -> int:
+    """Continue whoever froze with a batch in hand, when the other has taken its partitions over.
+
+    The worker froze itself by a failpoint, between the fetch and the transaction: the moment that
+    the fence is for. Longer than its session, so the group has forgotten it. Says how often.
+    """
     freezes = 0
-    while not sending.is_set():
-        victim = stack.workers[freezes % 2]
-        victim.freeze()
-        await asyncio.sleep(SESSION_SECONDS * choose.uniform(1.5, 2.0))
-        victim.thaw()
-        freezes += 1
-        await asyncio.sleep(choose.uniform(1.0, 2.0))
+    while not ended.is_set():
+        await asyncio.sleep(0.05)
+        for worker in stack.workers:
+            if worker.is_frozen():
+                await asyncio.sleep(SESSION_SECONDS * 2)
+                worker.thaw()
+                freezes += 1
     return freezes
 
 
@@ -217,6 +222,23 @@ async def test_kill_9_at_random_moments_loses_nothing_and_counts_nothing_twice(
     print(f"seed {seed}: {stored} records, {kills} kills, 0 lost, 0 double")
 
 
+async def test_a_worker_that_comes_back_after_its_session_is_fenced(
+    kafka_broker: KafkaBroker, database_server: DatabaseServer, tmp_path: Path
+) -> None:
+    load, ended = Load(7, events=20_000), asyncio.Event()
+    async with scoring_stack(
+        kafka_broker, database_server, tmp_path, PERENNIAL_FAILPOINT=FREEZE
+    ) as stack:
+        thawing = asyncio.create_task(thaw_late(stack, ended))
+        stored = await send(stack.log, load.records(), seconds=10)
+        await drained(stack, stored)
+        ended.set()
+        assert await thawing >= 1
+        assert lost_and_double(load.expected, await stack.counted()) == (0, 0)
+        fenced = sum(one.metric("perennial_log_fenced_batches_total") for one in stack.workers)
+    assert fenced > 0
+
+
 @pytest.mark.skipif(not MUTATIONS, reason="mutation checks are switched off (FAULT_MUTATIONS=0)")
 class TestTheTestCanFail:
     """Without a safeguard the damage shows."""
@@ -240,7 +262,11 @@ class TestTheTestCanFail:
     ) -> None:
         load = Load(2, events=30_000)
         async with scoring_stack(
-            kafka_broker, database_server, tmp_path, PERENNIAL_SWITCHED_OFF="dedupe,fence"
+            kafka_broker,
+            database_server,
+            tmp_path,
+            PERENNIAL_SWITCHED_OFF="dedupe,fence",
+            PERENNIAL_FAILPOINT=FREEZE,
         ) as stack:
             double, stored = await self._frozen(stack, load)
         assert double > stored - load.events, "more was counted twice than was sent twice"
@@ -250,7 +276,11 @@ class TestTheTestCanFail:
     ) -> None:
         load = Load(3, events=30_000)
         async with scoring_stack(
-            kafka_broker, database_server, tmp_path, PERENNIAL_SWITCHED_OFF="fence"
+            kafka_broker,
+            database_server,
+            tmp_path,
+            PERENNIAL_SWITCHED_OFF="fence",
+            PERENNIAL_FAILPOINT=FREEZE,
         ) as stack:
             double, _ = await self._frozen(stack, load)
             missed = sum(w.metric("perennial_fence_missed_total") for w in stack.workers)
@@ -258,12 +288,12 @@ class TestTheTestCanFail:
         assert missed > 0
 
     async def _frozen(self, stack: Stack, load: Load) -> tuple[int, int]:
-        """Freeze workers in turn while they take in; returns doubles and records stored."""
+        """Let workers freeze while they take in; returns doubles and records stored."""
         ended = asyncio.Event()
-        freezer = asyncio.create_task(freeze_in_turn(stack, random.Random(load.seed), ended))
-        stored = await send(stack.log, load.records(), seconds=25)
-        ended.set()
-        assert await freezer >= 2
+        thawing = asyncio.create_task(thaw_late(stack, ended))
+        stored = await send(stack.log, load.records(), seconds=15)
         await drained(stack, stored)
+        ended.set()
+        assert await thawing >= 1
         _, double = lost_and_double(load.expected, await stack.counted())
         return double, stored

@@ -293,10 +293,8 @@ class KafkaConsumer:
         return bool((consumer.partitions_for_topic(self._names[0]) or set()) - assigned)
 
     async def _retire(self, consumer: AIOKafkaConsumer) -> None:
-        if self._group is not None:
-            self._generation += 1
         self._connected.clear()
-        self._current = None
+        self._current = None  # with it the assignment: no batch is current any more
         if self._fetching is not None:
             self._fetching.cancel()
             self._fetching = None
@@ -381,6 +379,7 @@ def _stored(record: ConsumerRecord) -> StoredRecord:
         offset=record.offset,
         key=record.key or b"",
         value=record.value,
-        headers=record.headers,
+        # Others may send headers without a value.
+        headers=tuple((name, value or b"") for name, value in record.headers),
         appended_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
     )

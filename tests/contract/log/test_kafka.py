@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from shared.log import Appended, Batch, Consumer, Log, LogUnavailable, Record, Topic, TopicPartition
 from shared.log.kafka import KafkaLog, open_kafka_log
+from shared.log.kafka.cluster import stopped
 from shared.log.kafka.consumer import KafkaConsumer
 from tests.brokers import KafkaBroker, kafka_cluster
 from tests.contract.log.backends import KafkaUnderTest
@@ -61,8 +62,9 @@ async def test_a_frozen_broker_delays_nobody_beyond_the_deadline(frozen: KafkaUn
             started = time.monotonic()
             assert await _outcome(log, topic, _SHORT) is Appended.UNKNOWN
             assert time.monotonic() - started < 1.5
-            # Found out within the probe's limit; from then on appends are refused at once.
+            # A probe a second, two seconds long: then appends are refused at once.
             await eventually(lambda: _is_refused_at_once(log, topic))
+            assert time.monotonic() - started < 5
             assert not await follower.fetch(max_records=10, wait=WAIT)
             frozen.broker.thaw()
             await eventually(lambda: _is_durable(log, topic))
@@ -139,6 +141,35 @@ async def test_a_consumer_whose_tasks_died_is_replaced(log: Log, task: str) -> N
         assert values(await take(consumer, 5)) == ["0", "1", "2", "3", "4"]
 
 
+async def test_a_follower_whose_tasks_died_goes_on_where_it_was(log: Log) -> None:
+    topic = await new_topic(log)
+    await append(log, topic, numbered(5))
+    async with log.follow(topic) as follower:
+        assert isinstance(follower, KafkaConsumer)
+        await take(follower, 5)
+        library = follower._current
+        assert library is not None
+        library._fetcher._fetch_task.cancel()
+        await eventually(lambda: _differs(library, lambda: follower._current))
+        await append(log, topic, numbered(1, first=5))
+        assert values(await take(follower, 1)) == ["5"]
+
+
+async def test_a_client_that_cannot_be_stopped_is_left_in_time() -> None:
+    class Hanging:
+        async def stop(self) -> None:
+            await asyncio.sleep(3600)
+
+    class Cancelling:
+        async def stop(self) -> None:
+            raise asyncio.CancelledError
+
+    started = time.monotonic()
+    await stopped(Hanging())
+    await stopped(Cancelling())
+    assert time.monotonic() - started < 8
+
+
 async def test_a_cancelled_fetch_loses_nothing(log: Log) -> None:
     topic = await new_topic(log)
     async with log.follow(topic) as follower:
@@ -181,6 +212,8 @@ async def test_a_rebalance_does_not_wait_for_ever(kafka: KafkaUnderTest) -> None
                 started = time.monotonic()
                 assert await take(other, 1)
                 assert 1.5 < time.monotonic() - started < 10
+                # It gave up its half in time: who holds on for ever is expelled and never learns.
+                assert len(stuck.assignment()) == 1
 
 
 async def test_shutting_down_leaves_no_task_of_the_library_behind(frozen: KafkaUnderTest) -> None:

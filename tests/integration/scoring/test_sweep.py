@@ -1,6 +1,7 @@
 """The sweep on real PostgreSQL: scores, flags and their messages, as the clock moves."""
 
 from datetime import timedelta
+from decimal import Decimal
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -124,7 +125,7 @@ async def test_a_score_carries_its_reasons_and_its_value(
         intake, [one for n in range(30) for one in use(f"a{n:02}", *range(0, 60, 1 + n % 6))]
     )
     held = await intake.claim(TopicPartition(DIRECTORY_CHANGES, 0))
-    change = directory_change(account="a05", fields=AccountFields(mrr=100, currency="EUR"))
+    change = directory_change(account="a05", fields=AccountFields(mrr=Decimal(100), currency="EUR"))
     await intake.take_in(
         batch_of([change], partition=TopicPartition(DIRECTORY_CHANGES, 0)), held
     )

@@ -193,6 +193,12 @@ def test_an_account_silent_for_years_is_known_by_what_was_pruned() -> None:
     assert found.state is State.LAPSED
 
 
+def test_the_rhythm_is_that_of_the_last_sixty_active_days() -> None:
+    assert indicators_of(history([*range(60), 300])).mean_gap_days == 1
+    # 59 days in a row and one 242 days before: 59 gaps over 300 days.
+    assert indicators_of(history([*range(59), 300])).mean_gap_days == pytest.approx(300 / 59)
+
+
 def test_the_share_of_active_users_is_of_seats_where_they_are_known() -> None:
     three = history([0, 1, 200], users=[(4,), (1, 2), (3,)])  # Ascending: 200, 1, 0 days ago.
     by_users = indicators_of(three)
