@@ -12,7 +12,7 @@ import typer
 
 from shared import logging as logs
 from shared.credentials import Scope
-from shared.errors import Misconfigured, PerennialError
+from shared.errors import InvalidMessage, Misconfigured, PerennialError
 from shared.settings import ProcessSettings, Settings, read
 
 if TYPE_CHECKING:
@@ -239,6 +239,24 @@ def train_prior(
 
     write(fit_prior(events), out)
     typer.echo(f"Wrote {out}.")
+
+
+@app.command()
+def evaluate(
+    events: Annotated[Path, typer.Option(help="CSV like the contributor data")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """How good the risk would have been, walk-forward; exit code 1 where it misses the gate."""
+    from services.scoring.evaluation import evaluate_served  # noqa: PLC0415
+    from services.scoring.report import as_text  # noqa: PLC0415
+
+    try:
+        found = evaluate_served(events)
+    except (OSError, InvalidMessage) as error:
+        _fail(str(error), code=2)
+    typer.echo(json.dumps(found.as_json()) if as_json else as_text(found))
+    raise typer.Exit(0 if found.passed else 1)
 
 
 def main() -> None:

@@ -48,6 +48,8 @@ class Backends:
 
     log: Log
     database_url: str | None
+    is_embedded: bool
+    """The log is the embedded one: everything is on one machine."""
 
     @property
     def database(self) -> str:
@@ -76,7 +78,11 @@ async def open_backends(
         opened = await stack.enter_async_context(_open_log(log_settings, url))
         if prepare:
             await opened.create_topics(TOPICS)
-        yield Backends(log=opened, database_url=url)
+        yield Backends(
+            log=opened,
+            database_url=url,
+            is_embedded=log_settings.kafka_bootstrap_servers is None,
+        )
 
 
 async def run_process(services: Collection[Service], stop: asyncio.Event) -> None:
@@ -125,10 +131,9 @@ async def run_services(
     }
     tasks = [asyncio.create_task(starts[one](), name=one) for one in sorted(services)]
     watchdog = asyncio.create_task(watch(frame.health, stop), name="watchdog")
-    done, _ = await asyncio.wait([*tasks, watchdog], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([*tasks, watchdog], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     results = await asyncio.gather(*tasks, watchdog, return_exceptions=True)
-    del done
     failures = [result for result in results if isinstance(result, BaseException)]
     if failures:
         raise failures[0]
@@ -140,8 +145,12 @@ async def _run_ingest(
     from services.ingest.app import run  # noqa: PLC0415 - an image carries one service's extra
     from services.ingest.settings import IngestSettings  # noqa: PLC0415
 
+    ingest = read(IngestSettings)
+    if ingest.perennial_drain_seconds is None and backends.is_embedded:
+        # No balancer stands before one machine: nobody needs to be told before the port closes.
+        ingest = ingest.model_copy(update={"perennial_drain_seconds": 0.0})
     await run(
-        read(IngestSettings),
+        ingest,
         log=backends.log,
         user_key=user_hash_key(settings),
         frame=frame,

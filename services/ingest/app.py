@@ -161,6 +161,7 @@ async def _drain(
     settings: IngestSettings, inflight: InFlight, stop: asyncio.Event, ended: asyncio.Event
 ) -> None:
     await stop.wait()
+    inflight.draining = True
     await asyncio.sleep(settings.drain_seconds)
     if not await inflight.drain(settings.ingest_flush_seconds):
         logs.get(__name__).warning(

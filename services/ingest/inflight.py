@@ -18,6 +18,8 @@ class InFlight:
         self.bytes = 0
         self.events = 0
         self.requests = 0
+        self.draining = False
+        """Still serving, but connections end with their answer, so that clients go elsewhere."""
         self.closed = False
 
     def open(self) -> "Held":

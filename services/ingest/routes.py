@@ -119,7 +119,8 @@ class Routes:
             return
         failpoints.reach("ingest.before_response")
         self._metrics.requests.labels(route.wire_format, str(reply.status)).inc()
-        await send_reply(send, reply, request.request_id, close=not request.body.ended)
+        close = self._inflight.draining or not request.body.ended
+        await send_reply(send, reply, request.request_id, close=close)
         self._metrics.request_seconds.observe(time.monotonic() - started)
 
     def _find(self, scope: Scope) -> Route | None:

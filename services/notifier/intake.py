@@ -105,7 +105,11 @@ class Intake:
             return
         if entry := _ENTRIES.get(taken):
             by = SYSTEM if taken is Taken.CLOSED else _SCORING
-            detail = {"summary": subject.summary, "severity": subject.severity.value}
+            detail = {
+                "summary": subject.summary,
+                "severity": subject.severity.value,
+                "outcome": None if subject.outcome is None else subject.outcome.value,
+            }
             await store.tell(connection, subject, entry, by=by, at=self.clock(), **detail)
         if taken is Taken.CLOSED:
             await outcomes.publish(connection, subject)

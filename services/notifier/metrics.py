@@ -1,6 +1,7 @@
 """All metrics of the notifier; labels are enums, never accounts or people."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -8,6 +9,7 @@ from services.notifier.domain.attempts import Class
 from services.notifier.domain.interventions import Taken
 from services.notifier.domain.policy import NotifyReason, SuppressReason
 from services.notifier.notices import CHANNELS, Decided
+from shared.clock import Clock
 from shared.messages import Band, FlagReason, OutcomeKind
 from shared.telemetry import PIPELINE_BUCKETS
 
@@ -74,9 +76,11 @@ class NotifierMetrics:
         for against in decided.suppressed:
             self.suppressed.labels(against.value).inc()
 
-    def measure_oldest_due(self, age: Callable[[], float]) -> None:
+    def set_oldest_due(self, since: datetime | None, clock: Clock) -> None:
         """Ages are computed at scrape: a stuck loop must not freeze its alarm."""
-        self.oldest_due.set_function(age)
+        self.oldest_due.set_function(
+            lambda: 0.0 if since is None else max(0.0, (clock() - since).total_seconds())
+        )
 
     def set_open(self, by_severity: Mapping[str, int]) -> None:
         for band in Band:

@@ -78,6 +78,6 @@ async def fake_mail(**options: Any) -> AsyncIterator[FakeMail]:
     finally:
         server.close()
         for one in made:
-            if one.transport is not None:
+            if isinstance(one.transport, asyncio.WriteTransport):
                 one.transport.abort()
         await server.wait_closed()

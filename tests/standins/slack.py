@@ -1,4 +1,4 @@
-"""FakeSlack: an incoming webhook on a real port that enforces Slack's limits and misbehaves on cue."""
+"""FakeSlack: a real server that enforces an incoming webhook's limits and misbehaves on cue."""
 
 import asyncio
 import json
@@ -28,9 +28,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reset:
-    """The connection is cut after the request was read; `posted`: the message was taken all the same."""
+    """The connection is cut after the request was read; `posted`: the message was taken too."""
 
     posted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """The usual answer, but only after so long."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +48,7 @@ class Hang:
     posted: bool = False
 
 
-Turn: TypeAlias = Answer | Reset | Hang
+Turn: TypeAlias = Answer | Reset | Slow | Hang
 Payload: TypeAlias = dict[str, Any]
 
 
@@ -76,7 +83,8 @@ class FakeSlack:
     async def _answer(self, body: bytes, writer: asyncio.StreamWriter) -> bool:
         turn = self.script.popleft() if self.script else None
         match turn:
-            case None:
+            case None | Slow():
+                await asyncio.sleep(0 if turn is None else turn.seconds)
                 status, said = self._post(body)
                 await _respond(writer, status, said, ())
             case Answer():

@@ -54,9 +54,7 @@ class Guard:
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
-        refused = why_refused(
-            scope["method"], headers, hosts=self.hosts, password=self.password
-        )
+        refused = why_refused(scope["method"], headers, hosts=self.hosts, password=self.password)
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":

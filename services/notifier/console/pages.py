@@ -1,7 +1,6 @@
 """The console's routes. Pages read; two forms write, each by compare-and-set on the version."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
@@ -12,6 +11,7 @@ import jinja2
 from fastapi import FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.exceptions import HTTPException
 
@@ -118,15 +118,13 @@ class Pages:
             zone=known.fields.timezone if known else None,
             now=now,
             today=today,
-            **_usage(view, today),
+            usage=_usage(view, today),
         )
 
     async def deliveries(self, show: str, page: int) -> Response:
         now = self.clock()
         async with self.engine.connect() as connection:
-            rows = await queries.recent_deliveries(
-                connection, states=_FILTERS.get(show), page=page
-            )
+            rows = await queries.recent_deliveries(connection, states=_FILTERS.get(show), page=page)
             troubled = await queries.troubled_destinations(connection)
         return self._page(
             "deliveries.html",
@@ -198,8 +196,7 @@ class Pages:
 _REFUSED = {
     Refusal.STALE: (
         "Somebody was faster",
-        "The intervention has changed since you opened the page, so your step was not taken."
-        " Look at it as it is now, and decide again.",
+        "It has changed since you opened the page; your step was not taken. Look and decide again.",
     ),
     Refusal.CLOSED: (
         "Closed already",
@@ -211,8 +208,7 @@ _REFUSED = {
     ),
     Refusal.NOTE_MISSING: (
         "A note is needed",
-        "Say in a sentence why it was a false alarm, or why the customer left or bought less:"
-        " others learn from it. Go back, add a note and close again.",
+        "Say why it was a false alarm, or why they left or bought less. Go back and add a note.",
     ),
 }
 
@@ -290,35 +286,45 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, __: RequestValidationError) -> Response:
         return pages.explain(
-            422, "That did not work", "The address or the form is not complete. Nothing was changed."
+            422,
+            "That did not work",
+            "The address or the form is not complete. Nothing was changed.",
         )
 
-    @app.middleware("http")
-    async def away(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        try:
-            return await call_next(request)
-        except Exception as error:  # noqa: BLE001 - a person must get a page that says what to do
-            if database.is_away(error) or database.is_transient(error):
-                log.warning("console.away", cause=type(error).__name__)
-                text = "The database does not answer. Nothing was changed; try again in a minute."
-                return pages.explain(503, "Not reachable at the moment", text)
-            log.exception("console.failed", path=request.url.path)
-            text = "This is a fault of ours, and it is in the log. Nothing was changed."
-            return pages.explain(500, "Something went wrong", text)
+    async def away(_: Request, error: Exception) -> Response:
+        if not database.is_away(error) and not database.is_transient(error):
+            raise error
+        log.warning("console.away", cause=type(error).__name__)
+        text = "The database does not answer. Nothing was changed; try again in a minute."
+        return pages.explain(503, "Not reachable at the moment", text)
+
+    async def failed(_: Request, __: Exception) -> Response:
+        text = "This is a fault of ours, and it is in the log. Nothing was changed."
+        return pages.explain(500, "Something went wrong", text)
+
+    for kind in (DBAPIError, OSError, TimeoutError):
+        app.add_exception_handler(kind, away)
+    app.add_exception_handler(Exception, failed)
 
 
-def _usage(view: View, today: date) -> dict[str, object]:
-    """The plots, wide and narrow, and the table of the same days."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """The same days drawn wide and narrow, and as a table."""
+
+    wide: plot.Plot
+    narrow: plot.Plot
+    weeks: tuple[plot.Week, ...]
+
+
+def _usage(view: View, today: date) -> Usage | None:
     if view.days is None:
-        return {"wide": None, "narrow": None, "weeks": ()}
+        return None
     flagged = [one.raised_at.date() for one in view.account.flags] if view.account else []
-    return {
-        "wide": plot.plot(view.days, last=today, width=960, raised=flagged),
-        "narrow": plot.plot(view.days, last=today, width=358, heights=(110, 60), raised=flagged),
-        "weeks": plot.weeks(view.days, last=today),
-    }
+    return Usage(
+        wide=plot.plot(view.days, last=today, width=960, raised=flagged),
+        narrow=plot.plot(view.days, last=today, width=358, heights=(110, 60), raised=flagged),
+        weeks=plot.weeks(view.days, last=today),
+    )
 
 
 def _to(subject: Intervention) -> Response:

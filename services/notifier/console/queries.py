@@ -39,9 +39,7 @@ class Totals:
     """Value at risk by currency, an account counted once; currencies are never added."""
 
 
-async def open_work(
-    connection: AsyncConnection, *, owner: str | None, page: int
-) -> Sequence[Work]:
+async def open_work(connection: AsyncConnection, *, owner: str | None, page: int) -> Sequence[Work]:
     rows = await connection.execute(
         select(interventions, accounts.c.name, accounts.c.timezone)
         .outerjoin(accounts, accounts.c.account_id == interventions.c.account_id)
@@ -102,16 +100,12 @@ async def owners(connection: AsyncConnection) -> Sequence[AnyRow]:
     return rows.all()
 
 
-async def interventions_of(
-    connection: AsyncConnection, account_id: str
-) -> Sequence[Intervention]:
+async def interventions_of(connection: AsyncConnection, account_id: str) -> Sequence[Intervention]:
     """The open ones first, then the latest closed ones."""
     rows = await connection.execute(
         select(interventions)
         .where(interventions.c.account_id == account_id)
-        .order_by(
-            (interventions.c.status == Status.CLOSED.value), interventions.c.opened_at.desc()
-        )
+        .order_by((interventions.c.status == Status.CLOSED.value), interventions.c.opened_at.desc())
         .limit(_HISTORY)
     )
     return [intervention_of(row) for row in rows]

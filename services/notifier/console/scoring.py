@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -12,6 +13,8 @@ import msgspec
 from shared.messages import AccountFields, Band, Reason, ValueAtRisk
 
 _LIMIT_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 class Daily(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,18 +87,21 @@ class ScoringApi:
             return View(account=None, days=None, missing="Scoring does not answer")
         if account.status_code == 404:
             return View(account=None, days=None, missing="Scoring does not know this account yet")
-        try:
-            if account.status_code != 200:
-                raise ValueError(account.status_code)
-            scored = msgspec.json.decode(account.content, type=Scored)
-            days = None
-            if daily.status_code == 200:
-                days = msgspec.json.decode(daily.content, type=_Days).days
-        except (msgspec.DecodeError, ValueError):
+        scored, days = _decoded(account, Scored), _decoded(daily, _Days)
+        if scored is None:
             said = f"Scoring answers, but not as expected (HTTP {account.status_code})"
             return View(account=None, days=None, missing=said)
-        return View(account=scored, days=days, missing=None)
+        return View(account=scored, days=days.days if days else None, missing=None)
 
     async def _get(self, url: str, params: dict[str, str] | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.key}"}
         return await self.client.get(url, params=params, headers=headers)
+
+
+def _decoded(answer: httpx.Response, kind: type[T]) -> T | None:
+    if answer.status_code != 200:
+        return None
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

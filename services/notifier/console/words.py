@@ -1,5 +1,6 @@
 """The console's own wording: states, ages, what happened; templates call these."""
 
+from collections import defaultdict
 from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from services.notifier.channels import wording
 from services.notifier.domain import interventions
 from services.notifier.domain.calendar import zone_of
 from services.notifier.store import Entry
-from shared.messages import Band, FlagReason, OutcomeKind, Reason, ValueAtRisk
+from shared.messages import FlagReason, OutcomeKind, Reason, ValueAtRisk
 
 STATES = {
     "pending": "Waiting",
@@ -35,6 +36,19 @@ FAILURES = {
     "destination_broken": "refused the destination",
     "integration_broken": "refused our sign-in",
     "ambiguous": "answer lost",
+}
+ENTRIES = {
+    Entry.OPENED: "Intervention opened",
+    Entry.REOPENED: "Intervention reopened",
+    Entry.WORSENED: "Got worse: {severity}",
+    Entry.RECOVERED: "Flag cleared: the account recovered. Close it if nothing is left to do",
+    Entry.ACCOUNT_LOST: "The account has left. Close it as churned if that is how it ended",
+    Entry.OWNER_CHANGED: "Owner changed from {from} to {to}",
+    Entry.ACKNOWLEDGED: "Acknowledged",
+    Entry.CLOSED: "Closed: {outcome}",
+    Entry.NOTIFIED: "Told by {where}",
+    Entry.SUPPRESSED: "Not told by {where}: {because}",
+    Entry.NOT_DELIVERED: "Could not be delivered by {where}: {because}",
 }
 SCORE_STATES = {
     "too_new": "Too new for a risk: it needs four weeks and three active days",
@@ -105,34 +119,10 @@ def baseline(reason: Reason) -> str:
 
 def happened(kind: str, detail: dict[str, str]) -> str:
     """One entry of the timeline in words."""
-    match kind:
-        case Entry.OPENED:
-            return "Intervention opened"
-        case Entry.REOPENED:
-            return "Intervention reopened"
-        case Entry.WORSENED:
-            band = Band(detail.get("severity", Band.AT_RISK))
-            return f"Got worse: {wording.BAND[band].lower()}"
-        case Entry.RECOVERED:
-            return "Flag cleared: the account recovered. Close it if nothing is left to do"
-        case Entry.ACCOUNT_LOST:
-            return "The account has left. Close it as churned if that is how it ended"
-        case Entry.OWNER_CHANGED:
-            return f"Owner changed from {detail.get('from', '?')} to {detail.get('to', '?')}"
-        case Entry.ACKNOWLEDGED:
-            return "Acknowledged"
-        case Entry.CLOSED:
-            return f"Closed: {_outcome(detail.get('outcome', 'no_action_needed'))}"
-        case Entry.NOTIFIED:
-            return f"Told by {_where(detail)}"
-        case Entry.SUPPRESSED:
-            because = SUPPRESSED.get(detail.get("reason", ""), detail.get("reason", ""))
-            return f"Not told by {_where(detail)}: {because}"
-        case Entry.NOT_DELIVERED:
-            because = FAILURES.get(detail.get("reason", ""), detail.get("reason", ""))
-            return f"Could not be delivered by {_where(detail)}: {because}"
-        case _:
-            return kind.replace("_", " ")
+    said = detail | {"where": _where(detail), "because": _because(detail)}
+    said["outcome"] = _outcome(detail.get("outcome", ""))
+    said["severity"] = detail.get("severity", "").replace("_", " ")
+    return ENTRIES[Entry(kind)].format_map(defaultdict(str, said))
 
 
 def install(templates: jinja2.Environment) -> None:
@@ -174,5 +164,10 @@ def _outcome(value: str) -> str:
 
 
 def _where(detail: dict[str, str]) -> str:
-    channel = CHANNELS.get(detail.get("channel", ""), detail.get("channel", ""))
+    channel = CHANNELS.get(detail.get("channel", ""), "")
     return f"{channel} to {detail['to']}" if detail.get("channel") == "email" else channel
+
+
+def _because(detail: dict[str, str]) -> str:
+    reason = detail.get("reason", "")
+    return SUPPRESSED.get(reason) or FAILURES.get(reason) or reason

@@ -102,8 +102,12 @@ def test_a_bomb_takes_no_more_than_the_limit(encoding: str, bomb: bytes) -> None
     assert peak < 4 * MAX
 
 
-@given(st.sampled_from(["gzip", "deflate", "identity"]), st.binary(max_size=100), st.booleans())
-def test_any_bytes_inflate_or_are_refused(encoding: str, data: bytes, framed: bool) -> None:
+@given(
+    encoding=st.sampled_from(["gzip", "deflate", "identity"]),
+    data=st.binary(max_size=100),
+    framed=st.booleans(),
+)
+def test_any_bytes_inflate_or_are_refused(encoding: str, data: bytes, *, framed: bool) -> None:
     body = gzip.compress(b"x" * 50)[:20] + data if framed else data
     try:
         assert len(inflate(body, encoding, max_bytes=1_000)) <= 1_000

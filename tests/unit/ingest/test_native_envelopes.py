@@ -89,7 +89,7 @@ def test_lines_are_told_by_the_media_type() -> None:
 
 
 @given(
-    st.lists(
+    items=st.lists(
         JSON
         | st.dictionaries(FIELDS, JSON)
         | st.builds(
@@ -103,9 +103,9 @@ def test_lines_are_told_by_the_media_type() -> None:
         min_size=1,
         max_size=8,
     ),
-    st.booleans(),
+    ascii_only=st.booleans(),
 )
-def test_any_json_gives_one_result_per_item(items: list[object], ascii_only: bool) -> None:
+def test_any_json_gives_one_result_per_item(items: list[object], *, ascii_only: bool) -> None:
     body = json.dumps(items, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     decoded = take(body)
 
@@ -119,8 +119,8 @@ def test_any_json_gives_one_result_per_item(items: list[object], ascii_only: boo
     msgspec.json.encode(decoded.results)
 
 
-@given(st.binary(max_size=200), st.booleans())
-def test_any_bytes_are_refused_or_answered_item_by_item(body: bytes, lines: bool) -> None:
+@given(body=st.binary(max_size=200), lines=st.booleans())
+def test_any_bytes_are_refused_or_answered_item_by_item(body: bytes, *, lines: bool) -> None:
     try:
         decoded = take(body, replace(SUBMISSION, lines=lines))
     except Refused as refused:

@@ -1,4 +1,4 @@
-"""What callers are told when the log does not answer as it should: states a real one cannot show."""
+"""What callers are told when the log fails in ways that a real one does not on demand."""
 
 import asyncio
 from collections.abc import Sequence
@@ -121,7 +121,7 @@ async def test_too_many_events_in_flight_are_refused_at_once() -> None:
         waiting = asyncio.create_task(
             api.client.post("/v1/events", json=[item(id="1"), item(id="2")], headers=key)
         )
-        while api.inflight.events < 2:
+        while api.inflight.events < 2:  # noqa: ASYNC110 - the service announces nothing
             await asyncio.sleep(0)
         response = await api.client.post("/v1/events", json=item(), headers=key)
         check_error(response, 503, "overloaded")

@@ -102,7 +102,7 @@ def test_a_clock_may_run_ahead(
     ],
 )
 def test_old_events_need_the_scope_and_an_id(
-    age: timedelta, may_backfill: bool, event_id: str | None, code: str | None, marked: bool
+    age: timedelta, event_id: str | None, code: str | None, *, may_backfill: bool, marked: bool
 ) -> None:
     submission = replace(SUBMISSION, may_backfill=may_backfill)
     stated = NOW - age
@@ -129,7 +129,9 @@ def test_the_header_marks_new_events_as_history_too() -> None:
         pytest.param(timedelta(days=365 * 56), True, id="clock at 1970"),
     ],
 )
-def test_the_time_of_sending_corrects_a_wrong_clock(clock_off: timedelta, corrected: bool) -> None:
+def test_the_time_of_sending_corrects_a_wrong_clock(
+    clock_off: timedelta, *, corrected: bool
+) -> None:
     sent = NOW - clock_off
     stated = sent - timedelta(hours=2)
     body = {"sent_at": sent.isoformat(), "events": at(stated.isoformat())}

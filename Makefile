@@ -1,0 +1,84 @@
+# Everything a developer or a newcomer does, in one place. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := ingest scoring notifier training embedded local
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	--no-emit-index-url --no-emit-find-links
+DATA ?= $(PERENNIAL_TEST_DATA)
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.run ## Make .venv with the program (.venv/bin/perennial)
+
+.PHONY: demo
+demo: $(VENV)/.run ## Everything on this machine, with a simulated vendor; Ctrl-C ends it
+	@$(BIN)/perennial demo
+
+.PHONY: up
+up: $(VENV)/.run ## Run all services; what no variable names is started here (embedded)
+	@$(BIN)/perennial up
+
+.PHONY: migrate
+migrate: $(VENV)/.run ## Bring the database and the topics up to date
+	@$(BIN)/perennial migrate
+
+.PHONY: test
+test: $(VENV)/.dev ## All tests; Kafka (needs Java, Maven) and Chromium are skipped where absent
+	@$(BIN)/pytest
+
+.PHONY: check
+check: $(VENV)/.dev ## Format, lint, types, architecture
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: fmt
+fmt: $(VENV)/.dev ## Format the code and mend what the linter can mend
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+.PHONY: faults
+faults: $(VENV)/.dev ## Fault tests in full: five seeds, 60,000 events each, on real Kafka
+	@FAULT_SEEDS=5 $(BIN)/pytest tests/faults -s
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Benchmarks (tests/benchmarks); figures with ratios, no pass or fail
+	@$(BIN)/python -m tests.benchmarks.intake
+
+.PHONY: evaluate
+evaluate: $(VENV)/.dev ## How good the risk is, walk-forward, on DATA/contributor_activity.csv.gz
+	@test -n "$(DATA)" || { echo "set DATA (or PERENNIAL_TEST_DATA) to the folder of the data"; exit 2; }
+	@$(BIN)/perennial evaluate --events "$(DATA)/contributor_activity.csv.gz"
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Renew the lock files after a change of dependencies
+	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --output-file requirements.txt pyproject.toml
+	@$(COMPILE) $(addprefix --extra ,$(EXTRAS) dev) --output-file requirements-dev.txt pyproject.toml
+	@for service in ingest scoring notifier; do \
+		$(COMPILE) --extra $$service --output-file requirements-$$service.txt pyproject.toml; done
+
+# The stamps are older than a changed lock file, so that one is installed again.
+$(VENV)/.run: requirements.txt pyproject.toml
+	@test -e $(VENV)/.dev || $(MAKE) --no-print-directory install LOCK=requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt pyproject.toml
+	@$(MAKE) --no-print-directory install LOCK=requirements-dev.txt
+	@touch $@ $(VENV)/.run
+
+.PHONY: install
+install:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Perennial needs Python 3.11 or newer; set PYTHON=..."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing $(LOCK) into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -1,0 +1,123 @@
+"""`perennial demo`: the three services in this process, a simulated vendor, and what a CSM sees."""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from typing import Final
+
+import typer
+from rich.console import Console
+
+from services import keys
+from services.demo.catchers import Catchers, open_catchers
+from services.demo.run import DemoResult, run_demo
+from services.process import Backends, Service, open_backends, run_services, stop_on_signals
+from shared.clock import system_clock
+from shared.credentials import Scope, Secret
+from shared.lifecycle import admin_app, new_frame, serve
+from shared.settings import ProcessSettings, read
+
+_SOURCE: Final = "demo"
+_SCOPES: Final = (
+    Scope.EVENTS_WRITE,
+    Scope.ACCOUNTS_WRITE,
+    Scope.BACKFILL,
+    Scope.ACCOUNTS_READ,
+)
+# The demo's history comes through one key in one go: no customer's source behaves like that, so
+# what protects a real deployment would only make the newcomer wait.
+_DEFAULTS: Final = {
+    "PERENNIAL_DATA_DIR": ".perennial/demo",
+    "PERENNIAL_BACKFILL_SETTLE_SECONDS": "3",
+    "INGEST_RATE_PER_SECOND": "0",
+    "PERENNIAL_SLACK_PACE_SECONDS": "0.05",
+    "PERENNIAL_FALLBACK_OWNER": "customer-success@example.com",
+}
+
+
+async def run(*, once: bool) -> None:
+    """Tell the story, then stay until Ctrl-C; with `once` end with a line of JSON instead."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    console = Console(stderr=once)
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    async with AsyncExitStack() as stack:
+        catchers = await _catch_messages(stack)
+        settings = read(ProcessSettings)
+        console.print("Starting PostgreSQL and the three services ...")
+        backends = await stack.enter_async_context(
+            open_backends(needs_database=True, settings=settings)
+        )
+        frame = new_frame()
+        await stack.enter_async_context(
+            serve(admin_app(frame), host="127.0.0.1", port=settings.admin_port, name="admin")
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_services(list(Service), backends, settings, frame, stop))
+            told = group.create_task(_tell(backends, catchers, console, settings, stop))
+            await asyncio.wait({told})
+            if not once and not told.cancelled() and told.exception() is None:
+                console.print("\nIt stays up until you press Ctrl-C.")
+                await stop.wait()
+            stop.set()
+    result = told.result()
+    if once and result is not None:
+        typer.echo(result.to_json())
+        raise typer.Exit(0 if result.is_complete else 1)
+
+
+async def _tell(
+    backends: Backends,
+    catchers: Catchers | None,
+    console: Console,
+    settings: ProcessSettings,
+    stop: asyncio.Event,
+) -> DemoResult | None:
+    """The story; None where Ctrl-C came first."""
+    key = await _demo_key(backends)
+    story = asyncio.create_task(
+        run_demo(
+            ingest_url=_url("INGEST_PORT", 8080),
+            scoring_url=_url("SCORING_PORT", 8081),
+            console_url=_url("NOTIFIER_PORT", 8082),
+            key=key,
+            scoring_key=key,
+            catchers=catchers,
+            now=system_clock(),
+            console=console,
+            data_dir=settings.perennial_data_dir,
+        )
+    )
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({story, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not story.done():
+        story.cancel()
+        await asyncio.wait({story})
+        return None
+    return story.result()
+
+
+async def _catch_messages(stack: AsyncExitStack) -> Catchers | None:
+    """Stand-ins for whatever the environment does not name; None if it names both."""
+    if os.environ.get("SLACK_WEBHOOK_URL") and os.environ.get("SMTP_URL"):
+        return None
+    catchers = await stack.enter_async_context(open_catchers())
+    os.environ.setdefault("SLACK_WEBHOOK_URL", catchers.slack_url)
+    os.environ.setdefault("SMTP_URL", catchers.smtp_url)
+    return catchers
+
+
+async def _demo_key(backends: Backends) -> Secret:
+    """A fresh key for each run; the ones of earlier runs are revoked."""
+    now = system_clock()
+    for old in await keys.read_all(backends.log):
+        if old.source == _SOURCE and keys.is_live(old, now):
+            await keys.revoke(backends.log, key_id=old.key_id, now=now)
+    made = await keys.create(backends.log, source=_SOURCE, scopes=_SCOPES, now=now, valid=None)
+    return made.secret
+
+
+def _url(port: str, default: int) -> str:
+    return f"http://127.0.0.1:{os.environ.get(port) or default}"

@@ -1,0 +1,74 @@
+"""What is counted in the database rather than as it happens."""
+
+import asyncio
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.notifier.domain.interventions import Status
+from services.notifier.metrics import NotifierMetrics
+from services.notifier.notices import CHANNELS
+from services.notifier.tables import deliveries, destinations, interventions
+from shared import database
+from shared import logging as logs
+from shared.clock import Clock
+from shared.lifecycle import Loop, stopped_within
+
+_EVERY_SECONDS = 10.0
+
+log = logs.get(__name__)
+
+
+async def measure(
+    engine: AsyncEngine, metrics: NotifierMetrics, loop: Loop, stop: asyncio.Event, clock: Clock
+) -> None:
+    """Until `stop`: set the gauges every ten seconds."""
+    while not stop.is_set():
+        try:
+            await _measure_once(engine, metrics, clock)
+        except Exception as error:
+            if not database.is_away(error) and not database.is_transient(error):
+                raise
+            log.warning("gauges.away", cause=type(error).__name__)
+        loop.progressed()
+        await stopped_within(stop, _EVERY_SECONDS)
+
+
+async def _measure_once(engine: AsyncEngine, metrics: NotifierMetrics, clock: Clock) -> None:
+    open_ones = interventions.c.status != Status.CLOSED.value
+    waits = deliveries.c.state.in_(("pending", "sending"))
+    async with engine.connect() as connection:
+        severities = await connection.execute(
+            select(interventions.c.severity, func.count().label("n"))
+            .where(open_ones)
+            .group_by(interventions.c.severity)
+        )
+        metrics.set_open({row.severity: row.n for row in severities})
+        overdue = await connection.scalar(
+            select(func.count())
+            .select_from(interventions)
+            .where(open_ones, interventions.c.due_at < clock())
+        )
+        metrics.overdue.set(overdue or 0)
+        waiting = await connection.execute(
+            select(
+                deliveries.c.channel,
+                func.count().label("n"),
+                func.min(deliveries.c.due_at).label("oldest"),
+            )
+            .where(waits)
+            .group_by(deliveries.c.channel)
+        )
+        by_channel = {row.channel: row for row in waiting}
+        broken = await connection.execute(
+            select(destinations.c.channel, func.count().label("n"))
+            .where(destinations.c.broken_since.is_not(None))
+            .group_by(destinations.c.channel)
+        )
+        refusing = {row.channel: row.n for row in broken}
+    for channel in CHANNELS:
+        found = by_channel.get(channel)
+        metrics.pending.labels(channel).set(0 if found is None else found.n)
+        metrics.broken.labels(channel).set(refusing.get(channel, 0))
+    oldest = min((row.oldest for row in by_channel.values()), default=None)
+    metrics.set_oldest_due(oldest, clock)
