@@ -94,8 +94,8 @@ async def run_process(services: Collection[Service], stop: asyncio.Event) -> Non
     needs_database = bool({Service.SCORING, Service.NOTIFIER} & set(services))
     async with AsyncExitStack() as stack:
         # The admin port first: a slow start is seen as "not ready", not as "not there".
-        started = asyncio.Event()
-        frame.health.add_check("start", lambda: None if started.is_set() else "starting")
+        for service in services:
+            frame.health.starting(service)
         await stack.enter_async_context(
             serve(
                 admin_app(frame), host=admin_host(), port=settings.admin_port, name="admin",
@@ -111,7 +111,6 @@ async def run_process(services: Collection[Service], stop: asyncio.Event) -> Non
         )
         if not settings.perennial_prepare:
             await _check_topics(backends.log)
-        started.set()
         await run_services(services, backends, settings, frame, stop)
     log.info("process.stopped")
 

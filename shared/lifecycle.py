@@ -56,7 +56,15 @@ class Health:
     def __init__(self) -> None:
         self._loops: list[Loop] = []
         self._ready: dict[str, Check] = {}
+        self._starting: set[str] = set()
         self.draining = False
+
+    def starting(self, service: str) -> None:
+        """The process is not ready before the service has said `started`."""
+        self._starting.add(service)
+
+    def started(self, service: str) -> None:
+        self._starting.discard(service)
 
     def add_loop(self, loop: Loop) -> Loop:
         self._loops.append(loop)
@@ -71,6 +79,7 @@ class Health:
 
     def why_unready(self) -> list[str]:
         reasons = [f"{name}: {why}" for name, check in self._ready.items() if (why := check())]
+        reasons += [f"{service} is starting" for service in sorted(self._starting)]
         return [*reasons, "draining"] if self.draining else reasons
 
 
@@ -155,6 +164,8 @@ async def serve(
             access_log=False,
             lifespan="off",
             server_header=False,
+            # Nothing of ours believes a forwarded address, and parsing it costs every request.
+            proxy_headers=False,
             timeout_keep_alive=65,
             timeout_graceful_shutdown=grace_seconds,
         )

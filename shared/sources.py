@@ -4,6 +4,7 @@ No database stands between a key and a request: ingest outlives an outage of Pos
 """
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from shared import logging as logs
@@ -11,6 +12,7 @@ from shared.credentials import KeyRing
 from shared.errors import InvalidMessage
 from shared.lifecycle import Loop
 from shared.log import Log, LogUnavailable
+from shared.log.patience import enter_when_reachable
 from shared.messages import SOURCES, WriteKey, decode
 
 _WAIT = timedelta(milliseconds=500)
@@ -22,7 +24,12 @@ async def follow_keys(
     source: Log, ring: KeyRing, loop: Loop, stop: asyncio.Event, *, loaded: asyncio.Event
 ) -> None:
     """Keep `ring` current until `stop`; sets `loaded` once it has read all there was."""
-    async with source.follow(SOURCES) as consumer:
+    async with AsyncExitStack() as stack:
+        consumer = await enter_when_reachable(
+            stack, lambda: source.follow(SOURCES), stop, progressed=loop.progressed
+        )
+        if consumer is None:
+            return
         while not stop.is_set():
             batches = await consumer.fetch(max_records=1_000, wait=_WAIT)
             for batch in batches:

@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -23,6 +23,9 @@ from services.importing.errors import KeyRefused, Stopped, Unusable
 from services.importing.rows import Item
 
 SILENCE_LIMIT = timedelta(minutes=2)
+
+_FIRST_ANSWER_SECONDS = 20.0  # a server that was never there is a wrong address, not an outage
+_TOLD_AFTER_SECONDS = 3.0
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -69,6 +72,7 @@ class _Answer(msgspec.Struct):
 class _Pause(NamedTuple):
     """Send it again, not before `seconds` if the server named them."""
 
+    code: str
     why: str
     seconds: float | None
 
@@ -126,14 +130,23 @@ class Client:
     """One target; `send` may be called from several tasks."""
 
     def __init__(
-        self, http: httpx.AsyncClient, target: Target, *, silence_limit: timedelta = SILENCE_LIMIT
+        self,
+        http: httpx.AsyncClient,
+        target: Target,
+        *,
+        silence_limit: timedelta = SILENCE_LIMIT,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`on_wait` hears why it waits, once for each reason, if that takes more than moments."""
         self._http = http
         self._endpoint = target.endpoint()
         self._headers = target.headers()
         self._opening = f'{{"{target.kind}":['.encode()
         self._silence_limit = silence_limit.total_seconds()
         self._last_word = time.monotonic()
+        self._answered = False
+        self._on_wait = on_wait
+        self._told: set[str] = set()
 
     async def send(self, items: Sequence[Item]) -> list[Settled]:
         """Send until every item is accepted or rejected; raises Stopped.
@@ -160,7 +173,7 @@ class Client:
             if settled_now:
                 self._last_word = time.monotonic()
             if waiting:
-                await self._pause(_Pause(why, answer.retry_after), max(1, attempt))
+                await self._pause(_Pause(why, why, answer.retry_after), max(1, attempt))
         return [settled[item.number] for item in items]
 
     async def _send_in_halves(self, items: list[Item], answer: _TooLarge) -> list[Settled]:
@@ -177,7 +190,9 @@ class Client:
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Unusable(f"{self._endpoint} cannot be asked: {error}") from error
         except httpx.TransportError as error:
-            return _Pause(f"{type(error).__name__} {error}".strip(), None)
+            kind = type(error).__name__
+            return _Pause(kind, f"{kind} {error}".strip(), None)
+        self._answered = True
         return _read(response, self._endpoint)
 
     def _pack(self, items: Sequence[Item]) -> bytes:
@@ -187,7 +202,13 @@ class Client:
 
     async def _pause(self, pause: _Pause, attempt: int) -> None:
         silent = time.monotonic() - self._last_word
-        left = self._silence_limit - silent
+        limit = self._silence_limit
+        if not self._answered:
+            limit = min(limit, _FIRST_ANSWER_SECONDS)
+        left = limit - silent
+        if silent > _TOLD_AFTER_SECONDS and pause.code not in self._told:
+            self._told.add(pause.code)
+            self._on_wait(pause.why)
         if left <= 0:
             raise Stopped(f"{self._endpoint} took nothing for {silent:.0f} s ({pause.why})")
         wanted = pause.seconds
@@ -243,7 +264,7 @@ def _read(response: httpx.Response, endpoint: str) -> _Reply | _Pause | _TooLarg
     if answer.results is not None and (response.is_success or status == 400):
         return _Reply(answer.results, retry_after)
     if status in _AGAIN:
-        return _Pause(said, retry_after)
+        return _Pause(answer.code or str(status), said, retry_after)
     if status == 413:
         return _TooLarge(said)
     if status in {401, 403}:

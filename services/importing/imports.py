@@ -109,7 +109,7 @@ async def _import(
         },
     )
     known = None if order.from_start else await asyncio.to_thread(journal.load)
-    if known:
+    if known and known.done:
         _say(order.console, f"going on after row {known.done:,}, where the last import stopped")
     async with AsyncExitStack() as stack:
         opened = open_csv(order.path)
@@ -128,7 +128,12 @@ async def _import(
         )
         stack.push_async_callback(sending.close)
         http = await stack.enter_async_context(open_http(order.url, in_flight=IN_FLIGHT))
-        client = Client(http, target, silence_limit=order.silence_limit)
+        client = Client(
+            http,
+            target,
+            silence_limit=order.silence_limit,
+            on_wait=lambda why: _say(order.console, f"waiting for {order.url}: {why}"),
+        )
         bar = stack.enter_context(progress_bar(order.console))
         # Lines less the header: rows over several lines and blank lines correct it at the end.
         task = bar.add_task(f"sending {kind}", total=max(0, surveyed.lines - 1))

@@ -15,6 +15,7 @@ from services.ingest.pages import create_pages
 from services.ingest.publisher import Publisher
 from services.ingest.routes import Routes
 from services.ingest.settings import IngestSettings
+from services.ingest.traits import known_zones
 from shared import logging as logs
 from shared.clock import Clock, system_clock
 from shared.credentials import KeyRing, hash_user
@@ -74,6 +75,7 @@ async def run(
     frame.health.add_check("ingest", lambda: _why_unready(loaded, stop))
     keys_loop = frame.loop(SERVICE, "keys", limit_seconds=_KEYS_LIMIT_SECONDS)
     async with AsyncExitStack() as stack:
+        await asyncio.to_thread(known_zones)  # Now, so that no request waits for the disk.
         await stack.enter_async_context(
             serve(
                 app,
@@ -83,6 +85,7 @@ async def run(
                 grace_seconds=_LAST_REPLIES_SECONDS,
             )
         )
+        frame.health.started(SERVICE)
         await run_tasks(
             ended,
             # Keys are followed to the end: the last requests are checked against current ones.

@@ -159,7 +159,7 @@ class Routes:
     async def _post_events(self, request: Request, held: Held) -> Reply:
         headers = request.headers
         admitted = await self._admission.admit(request, credentials.Scope.EVENTS_WRITE, held)
-        marks_backfill = headers.get(b"perennial-backfill", b"").lower() == b"true"
+        marks_backfill = _marks_backfill(headers.get(b"perennial-backfill"))
         if marks_backfill:
             require_scope(admitted.key, credentials.Scope.BACKFILL)
         submission = Submission(
@@ -255,6 +255,17 @@ def _account_segment(raw_path: bytes) -> bytes:
     if not raw_path.startswith(ACCOUNTS):
         return b""
     return raw_path[len(ACCOUNTS) :].removesuffix(b"/")
+
+
+def _marks_backfill(header: bytes | None) -> bool:
+    match (header or b"false").strip().lower():
+        case b"true":
+            return True
+        case b"false":
+            return False
+        case _:
+            # Guessing would make history look like use of today.
+            raise Refused(RefusalCode.INVALID_ENVELOPE, "Perennial-Backfill: must be true or false")
 
 
 def _idempotency_key(header: bytes | None) -> str | None:

@@ -111,7 +111,7 @@ def region(value: object) -> str:
 
 
 def timezone(value: object) -> str:
-    zones = _zones()
+    zones = known_zones()
     # A machine without time zones still has to take what others wrote.
     if isinstance(value, str) and (value in zones or (not zones and 0 < len(value) <= 64)):
         return value
@@ -186,5 +186,6 @@ def _figure(value: object) -> float:
 
 
 @lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
+def known_zones() -> frozenset[str]:
+    """All time zones of this machine; reads files the first time."""
     return frozenset(zoneinfo.available_timezones())

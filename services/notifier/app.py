@@ -28,6 +28,7 @@ from shared.clock import Clock, system_clock
 from shared.errors import Misconfigured
 from shared.lifecycle import Frame, run_tasks, serve
 from shared.log import Log
+from shared.log.patience import enter_when_reachable
 from shared.log.worker import Worker
 from shared.outbox import Relay
 
@@ -93,7 +94,11 @@ async def run(
         )
         async with engine.begin() as connection:
             await queue.mend_broken(connection)
-        consumer = await stack.enter_async_context(log.consume(TOPICS, group=_GROUP))
+        consumer = await enter_when_reachable(
+            stack, lambda: log.consume(TOPICS, group=_GROUP), stop
+        )
+        if consumer is None:
+            return
         worker = Worker(
             service=SERVICE,
             consumer=consumer,
@@ -115,6 +120,7 @@ async def run(
             for number in range(settings.perennial_delivery_senders):
                 loop = frame.loop(SERVICE, "senders", limit_seconds=_WATCHDOG_SECONDS)
                 senders[f"sender_{number}"] = sender.run(stop, wake=wake, loop=loop)
+        frame.health.started(SERVICE)
         await run_tasks(
             stop,
             worker=worker.run(stop),

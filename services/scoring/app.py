@@ -18,6 +18,7 @@ from shared.credentials import KeyRing
 from shared.database import open_engine
 from shared.lifecycle import Frame, run_tasks, serve
 from shared.log import Log
+from shared.log.patience import enter_when_reachable
 from shared.log.worker import Worker
 from shared.outbox import Relay
 from shared.sources import follow_keys
@@ -41,6 +42,12 @@ async def run(
         engine = await stack.enter_async_context(
             open_engine(database_url, application="perennial-scoring")
         )
+        # Before the watched loops are made: while the log is away, they cannot run yet.
+        consumer = await enter_when_reachable(
+            stack, lambda: log.consume(TOPICS, group=SERVICE), stop
+        )
+        if consumer is None:
+            return
         partitions = Partitions(
             engine, kept=timedelta(days=settings.perennial_event_id_retention_days)
         )
@@ -51,10 +58,12 @@ async def run(
             loop=frame.loop(SERVICE, "relay", limit_seconds=60),
         )
         sweep_loop = frame.loop(SERVICE, "sweep", limit_seconds=120)
+        settle = timedelta(seconds=settings.perennial_backfill_settle_seconds)
         models = Models(
             engine=engine,
             metrics=metrics,
             yearly_churn=settings.perennial_expected_yearly_churn,
+            settle=settle,
             progressed=sweep_loop.progressed,
         )
         sweep = Sweep(
@@ -66,11 +75,10 @@ async def run(
             clock=clock,
             loop=sweep_loop,
             interval=timedelta(seconds=settings.perennial_sweep_interval_seconds),
-            settle=timedelta(seconds=settings.perennial_backfill_settle_seconds),
+            settle=settle,
             retention=settings.retention,
         )
         intake = Intake(engine=engine, partitions=partitions, metrics=metrics, clock=clock)
-        consumer = await stack.enter_async_context(log.consume(TOPICS, group=SERVICE))
         worker = Worker(
             service=SERVICE,
             consumer=consumer,
@@ -91,6 +99,7 @@ async def run(
                 name=SERVICE,
             )
         )
+        frame.health.started(SERVICE)
         await run_tasks(
             stop,
             intake=worker.run(stop),

@@ -1,10 +1,12 @@
 """Which risk model is in service: the prior, made to fit the vendor's own accounts by a survey.
 
 The prior's weights are for standardised use: what is much for this vendor is known only from its
-own accounts. So before the first score, once a day, and whenever a quarter more accounts are
-there, all accounts are surveyed, and the model that comes of it is stored and served by all.
+own accounts. So before the first score, once a day, when a history has been loaded, and whenever a
+quarter more accounts are there, all accounts are surveyed, and the model that comes of it is stored
+and served by all.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -55,22 +57,26 @@ class Models:
         engine: AsyncEngine,
         metrics: ScoringMetrics,
         yearly_churn: float,
+        settle: timedelta,
         progressed: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._metrics = metrics
         self._yearly_churn = yearly_churn
+        self._settle = settle
         self._progressed = progressed
         self._prior = read_prior()
         self._serving: Model | None = None
         self._refused: str | None = None
 
-    async def current(self, now: datetime) -> Model:
+    async def current(self, now: datetime, *, history_loaded: bool) -> Model:
+        """The model to score with at `now`; a history that was just loaded is surveyed first."""
         async with self._engine.connect() as connection:
             stored = await _read_active(connection)
             accounts = await _count_accounts(connection)
         if (
             stored is None
+            or history_loaded
             or now - stored.created_at >= _EVERY
             or accounts > stored.accounts * _GROWTH
         ):
@@ -92,8 +98,8 @@ class Models:
 
     async def _survey(self, accounts: int, now: datetime) -> Model:
         features = await self._features(now)
-        # To the microsecond: two replicas that survey at once make two versions, the last serves.
-        version = f"prior-{now.astimezone(UTC):%Y%m%dT%H%M%S.%f}"
+        # Two replicas that survey at once make two versions, and the last one serves.
+        version = f"prior-{now.astimezone(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         model = replace(standardise_to(self._prior, features, self._yearly_churn), version=version)
         async with self._engine.begin() as connection:
             await _activate(connection, model, accounts=accounts, now=now)
@@ -104,7 +110,7 @@ class Models:
         """The features of all scored accounts, `(accounts, features)`."""
         seen: list[Indicators] = []
         async with self._engine.connect() as connection:
-            names = await sweep_store.read_all_accounts(connection)
+            names = await sweep_store.read_active_accounts(connection, settle=self._settle)
             for start in range(0, len(names), _CHUNK):
                 part = names[start : start + _CHUNK]
                 histories = await sweep_store.read_histories(

@@ -89,10 +89,11 @@ class Sweep:
     async def round(self, now: datetime) -> int:
         """Score everything that is dirty or due; says how many accounts."""
         async with self._engine.connect() as connection:
-            if not await sweep_store.has_work(connection, now, settle=self._settle):
-                self._metrics.sweep_success.set_to_current_time()
-                return 0
-        model = await self._models.current(now)
+            work = await sweep_store.look(connection, now, settle=self._settle)
+        if not work.is_due:
+            self._metrics.sweep_success.set_to_current_time()
+            return 0
+        model = await self._models.current(now, history_loaded=work.history_loaded)
         scored = 0
         for shard in range(SHARDS):
             count = CHUNK

@@ -54,16 +54,23 @@ _HELD: Final = (
 )
 
 
-async def has_work(connection: AsyncConnection, now: datetime, *, settle: timedelta) -> bool:
-    """Whether an account is dirty or due; those whose history is being loaded are not."""
-    await connection.execute(text("SELECT 1"))
-    return bool(await (await driver(connection)).fetchval(_HAS_WORK, now, settle))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What there is to do; `history_loaded`: accounts whose history has just been loaded wait."""
+
+    is_due: bool
+    history_loaded: bool
 
 
-_HAS_WORK = f"""
+async def look(connection: AsyncConnection, now: datetime, *, settle: timedelta) -> Work:
+    row = await (await driver(connection)).fetchrow(_LOOK, now, settle)
+    return Work(is_due=row[0] or row[1], history_loaded=row[1])
+
+
+_LOOK = f"""
 SELECT EXISTS (SELECT FROM scoring.dirty AS d WHERE NOT backfill AND NOT {_HELD.format(table="d")})
-    OR (EXISTS (SELECT FROM scoring.dirty WHERE backfill) AND NOT {_LOADING.format(settle="$2")})
-    OR EXISTS (SELECT FROM scoring.scores WHERE next_due_at <= $1)
+    OR EXISTS (SELECT FROM scoring.scores WHERE next_due_at <= $1),
+    EXISTS (SELECT FROM scoring.dirty WHERE backfill) AND NOT {_LOADING.format(settle="$2")}
 """
 
 
@@ -183,12 +190,17 @@ SELECT account_id, min(first_day), max(last_day), sum(active_days) FROM (
 """
 
 
-async def read_all_accounts(connection: AsyncConnection) -> list[str]:
-    """Every account that was ever active, in order."""
-    rows = await (await driver(connection)).fetch(
-        "SELECT DISTINCT account_id FROM scoring.account_day ORDER BY account_id"
-    )
+async def read_active_accounts(connection: AsyncConnection, *, settle: timedelta) -> list[str]:
+    """Every account that was ever active, but for those whose history is being loaded; in order."""
+    rows = await (await driver(connection)).fetch(_READ_ACTIVE, settle)
     return [row[0] for row in rows]
+
+
+_READ_ACTIVE = f"""
+SELECT account_id FROM (SELECT DISTINCT account_id FROM scoring.account_day) AS a
+WHERE NOT {_HELD.format(table="a")} OR NOT {_LOADING.format(settle="$1")}
+ORDER BY account_id
+"""
 
 
 async def save_scores(

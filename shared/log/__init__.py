@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from shared.errors import PerennialError
 
 
@@ -31,17 +33,18 @@ class Topic:
     compacted: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What a producer appends. `value` None is a tombstone on a compacted topic."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a producer appends. `value` None is a tombstone on a compacted topic.
+
+    A struct, as the stored one is: made once per event, an eighth of a dataclass's time.
+    """
 
     key: bytes
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRecord:
+class StoredRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record as the log gives it back; `appended_at` is the log's own clock, in UTC."""
 
     offset: int

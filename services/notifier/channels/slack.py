@@ -125,15 +125,15 @@ def render(message: Message) -> dict[str, object]:
     name = wording.cut(wording.clean(message.account_name), _NAME, escape=escape)
     headline = _inert(wording.headline(message))
     why = _inert(wording.why(message))
-    action = _inert(wording.action(message))
-    text = f"{name}: {headline} · {why} · {action}"
+    deadline, whose = _inert(wording.deadline(message)), _inert(wording.whose(message))
+    text = f"{name}: {headline} · {why} · {deadline} · {whose}"
     # Without `link_names` and parsing, names of people and channels in the text stay text.
     payload: dict[str, object] = {"text": text, "unfurl_links": False, "unfurl_media": False}
     if message.plain:
         return payload | {"text": f"{text}\n{message.url}"}
     lines = [
-        f"*{name}* · *{headline}* · <{message.url}|Open in Perennial>",
-        f"*{action}* · {why}",
+        f"*{name}* · *{headline}* · *{deadline}* · <{message.url}|Open in Perennial>",
+        f"{why} · {whose}",
     ]
     blocks: list[dict[str, object]] = [_section("\n".join(lines))]
     if more := _more(message):

@@ -6,7 +6,7 @@ from datetime import date, datetime, tzinfo
 
 from services.notifier.channels import Message
 from services.notifier.domain.policy import NotifyReason
-from shared.messages import Band, FlagReason, OutcomeKind, Reason, Stage, ValueAtRisk
+from shared.messages import Band, FlagReason, OutcomeKind, Reason, ValueAtRisk
 
 BAND = {
     Band.HEALTHY: "Healthy",
@@ -15,12 +15,6 @@ BAND = {
     Band.CRITICAL: "Critical",
 }
 REASON = {FlagReason.CHURN_RISK: "Churn risk", FlagReason.GONE_SILENT: "Gone silent"}
-STAGE = {
-    Stage.LAND: "Land",
-    Stage.ADOPT: "Adopt",
-    Stage.EXPAND: "Expand",
-    Stage.RENEW: "Renew",
-}
 OUTCOME = {
     OutcomeKind.SAVED: "Saved",
     OutcomeKind.CHURNED: "Churned",
@@ -104,20 +98,26 @@ def what(reason: FlagReason, risk: float | None, reasons: Sequence[Reason], summ
 
 
 def headline(message: Message) -> str:
-    """How bad and how much; beside the account's name it is the first line."""
-    value = message.value_at_risk
-    amount = "value not known" if value is None else f"{money(value)} at risk"
-    return f"{BAND[message.severity]} · {amount}"
+    """How bad and how much; beside the account's name it begins the first line."""
+    band, value = BAND[message.severity], message.value_at_risk
+    if value is None:
+        return f"{band}, value not known"
+    words = "" if message.severity is Band.AT_RISK else " at risk"
+    return f"{band}: {money(value)}{words}"
 
 
 def why(message: Message) -> str:
     return what(message.reason, message.risk, message.reasons, message.summary)
 
 
-def action(message: Message) -> str:
-    """Who acts, until when, and when the contract ends."""
+def deadline(message: Message) -> str:
+    return f"act by {until(message.due_at, message.zone)}"
+
+
+def whose(message: Message) -> str:
+    """Who acts, and when the contract ends."""
     renewal = f" · renews {day(message.renewal_date)}" if message.renewal_date else ""
-    return f"{clean(message.owner)} to act by {until(message.due_at, message.zone)}{renewal}"
+    return f"{clean(message.owner)}{renewal}"
 
 
 def figure(value: float, unit: str) -> str:

@@ -109,6 +109,7 @@ class Pages:
             account_id=account_id,
             name=(fields.name if fields else None) or account_id,
             fields=fields,
+            facts=words.facts(fields) if fields else (),
             scored=view.account,
             missing=view.missing,
             newest=newest,
@@ -185,7 +186,7 @@ class Pages:
         }
 
     def _unknown_account(self, missing: str | None = None) -> Response:
-        text = "The notifier has never heard of this account."
+        text = "Neither a flag nor the directory names it: check the id in the address."
         return self.explain(404, "No such account", f"{text} {missing}." if missing else text)
 
     def _page(self, template: str, *, status: int = 200, **context: object) -> Response:

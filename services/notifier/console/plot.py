@@ -121,10 +121,10 @@ def weeks(days: Sequence[Daily], *, last: date) -> tuple[Week, ...]:
 
 
 def nice_ceiling(value: int) -> int:
-    """The least of 2, 4, 10, 20, 40, 100 ... that holds `value`: halves are whole numbers."""
+    """The least round number that holds `value` and has a whole number as its half."""
     step = 1
     while True:
-        for factor in (2, 4, 10):
+        for factor in (2, 4, 6, 8, 10, 12, 16):
             if value <= factor * step:
                 return factor * step
         step *= 10

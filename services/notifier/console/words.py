@@ -1,7 +1,9 @@
 """The console's own wording: states, ages, what happened; templates call these."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +13,7 @@ from services.notifier.channels import wording
 from services.notifier.domain import interventions
 from services.notifier.domain.calendar import zone_of
 from services.notifier.store import Entry
-from shared.messages import FlagReason, OutcomeKind, Reason, ValueAtRisk
+from shared.messages import AccountFields, FlagReason, OutcomeKind, Reason, ValueAtRisk
 
 STATES = {
     "pending": "Waiting",
@@ -76,6 +78,11 @@ def due(then: datetime, zone: str | None) -> str:
     return wording.until(then, zone_of(zone))
 
 
+def short_owner(owner: str) -> str:
+    """The part of an address that tells colleagues apart."""
+    return owner.partition("@")[0] or owner
+
+
 def moment(then: datetime) -> str:
     utc = then.astimezone(UTC)
     return f"{utc.day} {utc:%b %Y, %H:%M} UTC"
@@ -125,6 +132,34 @@ def happened(kind: str, detail: dict[str, str]) -> str:
     return ENTRIES[Entry(kind)].format_map(defaultdict(str, said))
 
 
+def facts(fields: AccountFields) -> Sequence[tuple[str, str]]:
+    """What the directory knows beside what the head of the page shows, in words."""
+    currency = fields.currency or ""
+
+    def price(amount: Decimal | None) -> str:
+        return "" if amount is None else f"{currency} {amount:,.2f}".strip()
+
+    def counted(number: int | None, unit: str) -> str:
+        return "" if number is None else f"{number:,} {unit}".strip()
+
+    known = (
+        ("Status", (fields.status or "").capitalize()),
+        ("Churned", wording.day(fields.churned_at) if fields.churned_at else ""),
+        ("Plan", fields.plan or ""),
+        ("Segment", fields.segment or ""),
+        ("Reseller", fields.reseller or ""),
+        ("Seats", counted(fields.seats, "")),
+        ("Price per month", price(fields.mrr)),
+        ("Margin per month", price(fields.margin_per_month)),
+        ("Billed by", (fields.billing_period or "").replace("_", " ")),
+        ("Contract began", wording.day(fields.contract_start) if fields.contract_start else ""),
+        ("Notice", counted(fields.notice_days, "days")),
+        ("Region", fields.region or ""),
+        ("Time zone", fields.timezone or ""),
+    )
+    return [(label, value) for label, value in known if value]
+
+
 def install(templates: jinja2.Environment) -> None:
     """Give the templates their words."""
     names: dict[str, Any] = {
@@ -148,7 +183,7 @@ def install(templates: jinja2.Environment) -> None:
         "failures": FAILURES,
         "outcomes": wording.OUTCOME,
         "score_states": SCORE_STATES,
-        "stages": wording.STAGE,
+        "short_owner": short_owner,
         "states": STATES,
         "suppressed": SUPPRESSED,
         "why": wording.WHY,
@@ -164,8 +199,9 @@ def _outcome(value: str) -> str:
 
 
 def _where(detail: dict[str, str]) -> str:
-    channel = CHANNELS.get(detail.get("channel", ""), "")
-    return f"{channel} to {detail['to']}" if detail.get("channel") == "email" else channel
+    if detail.get("channel") == "email":
+        return f"e-mail to {detail.get('to', '?')}"
+    return CHANNELS.get(detail.get("channel", ""), "")
 
 
 def _because(detail: dict[str, str]) -> str:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -179,12 +180,15 @@ async def test_a_server_that_takes_less_at_once_gets_smaller_requests(
 
 
 async def test_a_server_that_stays_away_stops_the_import_and_it_goes_on_from_there(
-    order: Order, ingest: StandIn, shown: io.StringIO
+    order: Order, ingest: StandIn, shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = [lambda _: error(503, "log_unavailable", "the log is away", retry_after="1")] * 99
     ingest.faults = [lambda _: None, lambda _: None, *away]
+    monkeypatch.setattr("services.importing.client._TOLD_AFTER_SECONDS", 0.1)
     with pytest.raises(Stopped, match=r"took nothing for .*log_unavailable.*goes on from there"):
         await import_events(replace(order, silence_limit=timedelta(seconds=0.5)))
+    # Several lanes wait for the same reason: it is said once.
+    assert shown.getvalue().count(f"waiting for {order.url}: log_unavailable: the log is away") == 1
     (journal,) = journals(order)
     done = json.loads(journal.read_bytes())["done"]
     assert done <= len(ingest.accepted) == 2_000
@@ -196,6 +200,17 @@ async def test_a_server_that_stays_away_stops_the_import_and_it_goes_on_from_the
     assert sum(len(request.items) for request in ingest.requests) == ROWS - done
     assert f"going on after row {done:,}" in shown.getvalue()
     assert journals(order) == []
+
+
+async def test_an_address_where_nobody_answers_is_given_up_soon(
+    order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.importing.client._FIRST_ANSWER_SECONDS", 0.5)
+    with socket.socket() as bound:  # bound but not listening: connections are refused
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(Stopped, match=r"took nothing for \d s \(ConnectError"):
+            await import_events(replace(order, url=url))
 
 
 async def test_an_import_that_is_interrupted_goes_on(order: Order, ingest: StandIn) -> None:

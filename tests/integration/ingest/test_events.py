@@ -130,6 +130,7 @@ async def test_lines_and_a_trailing_slash(api: Api, log: PostgresLog) -> None:
             "body_too_large",
             id="bomb",
         ),
+        pytest.param(b"[]", {"perennial-backfill": "1"}, 400, "invalid_envelope", id="backfill 1"),
         pytest.param(b"[" + b"{}," * 2000 + b"{}]", {}, 413, "too_many_items", id="2,001 items"),
         pytest.param(b"[]", {"idempotency-key": "k" * 191}, 400, "invalid_envelope", id="long key"),
     ],

@@ -70,7 +70,11 @@ async def sweep(
         partitions=partitions,
         metrics=metrics,
         models=Models(
-            engine=engine, metrics=metrics, yearly_churn=0.1, progressed=loop.progressed
+            engine=engine,
+            metrics=metrics,
+            yearly_churn=0.1,
+            settle=timedelta(0),
+            progressed=loop.progressed,
         ),
         relay=relay,
         clock=time,

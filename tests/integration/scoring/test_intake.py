@@ -160,9 +160,7 @@ async def test_a_repeated_directory_change_publishes_nothing_new(
     held = await intake.claim(D0)
     first = batch_of([directory_change()], partition=D0)
     await intake.take_in(first, held)
-    await intake.take_in(
-        batch_of([directory_change()], first=1, partition=D0), held.after(first)
-    )
+    await intake.take_in(batch_of([directory_change()], first=1, partition=D0), held.after(first))
     async with engine.connect() as connection:
         assert len((await connection.execute(select(outbox.c.id))).all()) == 1
 

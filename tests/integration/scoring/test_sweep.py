@@ -126,9 +126,7 @@ async def test_a_score_carries_its_reasons_and_its_value(
     )
     held = await intake.claim(TopicPartition(DIRECTORY_CHANGES, 0))
     change = directory_change(account="a05", fields=AccountFields(mrr=Decimal(100), currency="EUR"))
-    await intake.take_in(
-        batch_of([change], partition=TopicPartition(DIRECTORY_CHANGES, 0)), held
-    )
+    await intake.take_in(batch_of([change], partition=TopicPartition(DIRECTORY_CHANGES, 0)), held)
     assert await sweep.round(NOW) == 30
     async with engine.connect() as connection:
         row = (await connection.execute(select(scores).where(scores.c.account_id == "a05"))).one()
