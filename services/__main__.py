@@ -319,12 +319,19 @@ def _run(work: Coroutine[Any, Any, T], *, usage: type[PerennialError] = Misconfi
     """
     try:
         return asyncio.run(work)
-    except (Misconfigured, usage) as error:
-        _fail(str(error), code=2)
-    except PerennialError as error:
-        _fail(str(error) or type(error).__name__, code=1)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    except (PerennialError, BaseExceptionGroup) as error:
+        first = _first(error)
+        if not isinstance(first, PerennialError):
+            raise
+        misused = isinstance(first, (Misconfigured, usage))
+        _fail(str(first) or type(first).__name__, code=2 if misused else 1)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What failed first, out of the groups that tasks wrap it in."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _read_or_fail(kind: type[S]) -> S:

@@ -31,7 +31,6 @@ _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 10.0
 _REQUEST_SECONDS = httpx.Timeout(30.0, connect=5.0)
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_MAKE_A_KEY = "make one with: perennial keys create --source NAME"
 
 
 class Kind(StrEnum):
@@ -41,6 +40,11 @@ class Kind(StrEnum):
     ACCOUNTS = "accounts"
 
 
+_HOW_TO_MAKE_A_KEY = {
+    Kind.EVENTS: "make one with: perennial keys create --source NAME"
+    " --scope events:write --scope backfill",
+    Kind.ACCOUNTS: "make one with: perennial keys create --source NAME --scope accounts:write",
+}
 _PATHS = {Kind.EVENTS: "/v1/events", Kind.ACCOUNTS: "/v1/accounts:batch?mode=patch"}
 
 
@@ -139,6 +143,7 @@ class Client:
     ) -> None:
         """`on_wait` hears why it waits, once for each reason, if that takes more than moments."""
         self._http = http
+        self._kind = target.kind
         self._endpoint = target.endpoint()
         self._headers = target.headers()
         self._opening = f'{{"{target.kind}":['.encode()
@@ -166,7 +171,7 @@ class Client:
                 attempt += 1
                 await self._pause(answer, attempt)
                 continue
-            waiting, settled_now, why = _sort_out(waiting, answer)
+            waiting, settled_now, why = _sort_out(waiting, answer, self._kind)
             for settlement in settled_now:
                 settled[settlement.item.number] = settlement
             attempt = 0 if settled_now else attempt + 1
@@ -193,7 +198,7 @@ class Client:
             kind = type(error).__name__
             return _Pause(kind, f"{kind} {error}".strip(), None)
         self._answered = True
-        return _read(response, self._endpoint)
+        return _read(response, self._endpoint, self._kind)
 
     def _pack(self, items: Sequence[Item]) -> bytes:
         body = b"".join((self._opening, b",".join([item.body for item in items]), b"]}"))
@@ -223,7 +228,9 @@ class _Reply(NamedTuple):
     retry_after: float | None
 
 
-def _sort_out(items: list[Item], reply: _Reply) -> tuple[list[Item], list[Settled], str]:
+def _sort_out(
+    items: list[Item], reply: _Reply, kind: Kind
+) -> tuple[list[Item], list[Settled], str]:
     """What to send again, what is settled, and why the first one has to go again."""
     results = {result.index: result for result in reply.results}
     again: list[Item] = []
@@ -240,7 +247,9 @@ def _sort_out(items: list[Item], reply: _Reply) -> tuple[list[Item], list[Settle
             again.append(item)
         elif result.status == "rejected":
             if result.code == "scope_missing":
-                raise KeyRefused(f"the key may not do this: {result.message}; {_MAKE_A_KEY}")
+                raise KeyRefused(
+                    f"the key may not do this: {result.message}; {_HOW_TO_MAKE_A_KEY[kind]}"
+                )
             settled.append(
                 Settled(item, result.code or "rejected", result.message or "no reason given", ())
             )
@@ -254,7 +263,7 @@ def _warning_code(warning: object) -> str:
     return str(warning.get("code")) if isinstance(warning, dict) else str(warning)
 
 
-def _read(response: httpx.Response, endpoint: str) -> _Reply | _Pause | _TooLarge:
+def _read(response: httpx.Response, endpoint: str, kind: Kind) -> _Reply | _Pause | _TooLarge:
     status, retry_after = response.status_code, _retry_after(response)
     try:
         answer = msgspec.json.decode(response.content, type=_Answer)
@@ -268,7 +277,7 @@ def _read(response: httpx.Response, endpoint: str) -> _Reply | _Pause | _TooLarg
     if status == 413:
         return _TooLarge(said)
     if status in {401, 403}:
-        raise KeyRefused(f"the key is not accepted ({said}); {_MAKE_A_KEY}")
+        raise KeyRefused(f"the key is not accepted ({said}); {_HOW_TO_MAKE_A_KEY[kind]}")
     raise Stopped(f"{endpoint} answered {status} ({said}): is that the address of ingest?")
 
 

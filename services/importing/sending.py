@@ -94,6 +94,8 @@ class Sending:
             async with aclosing(self._chunks()) as chunks:
                 await deliver(chunks, client, on_settled=settled)
         except Stopped as error:
+            if not self.ledger.done:
+                raise
             raise type(error)(
                 f"{error}; {self.ledger.done:,} rows of {self._path} are done:"
                 " the same command goes on from there"
@@ -104,7 +106,7 @@ class Sending:
         """Store how far it came; after the last row, forget it."""
         try:
             await self._store()
-            if self._finished:
+            if self._finished or not self.ledger.done:
                 await undisturbed(self._journal.remove)
         finally:
             if self._rejects is not None:
@@ -188,11 +190,6 @@ def _verdict(answer: Settled) -> tuple[int, Verdict]:
     item = answer.item
     if not answer.code:
         return item.number, answer.warnings
-    return item.number, RowError(
-        item.number,
-        item.line,
-        _FIELDS_OF_CODES.get(answer.code, ""),
-        answer.code,
-        answer.message,
-        item.cells,
-    )
+    field = _FIELDS_OF_CODES.get(answer.code, "")
+    message = answer.message.removeprefix(f"{field}: ")
+    return item.number, RowError(item.number, item.line, field, answer.code, message, item.cells)

@@ -106,7 +106,7 @@ class FakeSlack:
             payload = json.loads(body)
         except ValueError:
             return 400, "invalid_payload"
-        problem = _problem(payload)
+        problem = problem_with(payload)
         if problem is not None:
             return 400, problem
         self.posted.append(payload)
@@ -141,7 +141,7 @@ async def fake_slack() -> AsyncIterator[FakeSlack]:
         await server.wait_closed()
 
 
-def _problem(payload: Payload) -> str | None:
+def problem_with(payload: Payload) -> str | None:
     """What Slack would refuse it for (limits: notifier.md, section 6)."""
     text, blocks = payload.get("text", ""), payload.get("blocks", [])
     if not text and not blocks:

@@ -20,6 +20,7 @@ from services.notifier.console import plot, queries, words
 from services.notifier.console.actions import Actions, Changed
 from services.notifier.console.guard import Refused
 from services.notifier.console.scoring import ScoringApi, View
+from services.notifier.console.status import add_status
 from services.notifier.domain.interventions import Intervention, Refusal
 from shared import database
 from shared import logging as logs
@@ -219,6 +220,7 @@ def create_app(pages: Pages) -> FastAPI:
     _add_pages(app, pages)
     _add_forms(app, pages)
     _add_errors(app, pages)
+    add_status(app, pages.engine)
     return app
 
 

@@ -99,9 +99,6 @@ class Members:
         task.cancel()
         await asyncio.wait({task})
 
-    def share(self, consumer: Consumer) -> frozenset[TopicPartition]:
-        return consumer.assignment()
-
     async def settled(self, partitions: int) -> None:
         """Wait until every partition has exactly one owner, and every member a share."""
 

@@ -1,0 +1,80 @@
+"""What an operator may set; each wrong value is named at start."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.notifier.app import check
+from services.notifier.settings import NotifierSettings, is_mail_address
+from shared.errors import Misconfigured
+from shared.settings import read
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLACK_WEBHOOK_URL", "http://hooks.slack.com/services/T/B/secret"),
+        ("SLACK_WEBHOOK_URL", "secret"),
+        ("PERENNIAL_MAIL_FROM", "not an address"),
+        ("PERENNIAL_FALLBACK_OWNER", "lead@x\r\nBcc: y@z"),
+        ("PERENNIAL_CONSOLE_URL", "javascript:alert(1)"),
+        ("PERENNIAL_CONSOLE_PASSWORD", "short"),
+        ("PERENNIAL_DELIVERY_LEASE_SECONDS", "20"),
+    ],
+)
+def test_a_wrong_value_is_named_but_never_shown(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured, match=name) as caught:
+        read(NotifierSettings)
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "console.example"])
+def test_the_console_is_not_open_to_others_without_a_password(host: str) -> None:
+    with pytest.raises(Misconfigured, match="PERENNIAL_CONSOLE_PASSWORD"):
+        check(NotifierSettings(perennial_host=host))
+    password: Any = "correct horse"
+    check(NotifierSettings(perennial_host=host, perennial_console_password=password))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_this_machine_needs_no_password(host: str) -> None:
+    check(NotifierSettings(perennial_host=host))
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "http://127.0.0.1:8082"),
+        ({"perennial_host": "0.0.0.0"}, "http://localhost:8082"),
+        ({"perennial_host": "::1", "notifier_port": 1}, "http://[::1]:1"),
+        ({"perennial_console_url": "https://c.example/"}, "https://c.example"),
+    ],
+)
+def test_links_lead_to_the_console(changes: dict[str, Any], url: str) -> None:
+    assert NotifierSettings(**changes).console_url == url
+
+
+def test_a_lease_must_outlast_a_send() -> None:
+    with pytest.raises(ValidationError, match="second sender"):
+        NotifierSettings(perennial_delivery_lease_seconds=30, perennial_delivery_timeout_seconds=15)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("anna@vendor.example", True),
+        ("lead@localhost", True),
+        ("Anna Keller", False),
+        ("anna@x\nBcc: b@y", False),
+        ("a@b, c@d", False),
+        ("<a@b>", False),
+        ("é@x.example", False),
+        ("", False),
+    ],
+)
+def test_only_plain_addresses_are_mailed(text: str, *, is_one: bool) -> None:
+    assert is_mail_address(text) is is_one
