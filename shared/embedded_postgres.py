@@ -12,8 +12,10 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.util
+import itertools
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -34,6 +36,8 @@ _START_SECONDS = 60
 _STOP_SECONDS = 30
 # A Unix socket's path may have 107 bytes; the name of the socket itself takes 16.
 _LONGEST_SOCKET_FOLDER = 90
+_UNFINISHED = "data.unfinished-"
+_IN_USE = "is still in use"
 
 log = logs.get(__name__)
 
@@ -102,13 +106,18 @@ class _Server:
             yield
 
     def _initialise(self) -> None:
-        # A folder without PG_VERSION is an initdb that was cut short: nothing was ever in it.
-        shutil.rmtree(self._data, ignore_errors=True)
+        # Aside, then renamed: initdb writes PG_VERSION first, so that one cut short looks complete.
+        # Under a name of its own, as the initdb of a killed process goes on for a second.
+        for rest in (self._data, *self._folder.glob(f"{_UNFINISHED}*")):
+            shutil.rmtree(rest, ignore_errors=True)
         log.info("postgres.initialising", folder=str(self._data))
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._folder))
+        self._own(unfinished)
         self._run(
-            "initdb", "-D", str(self._data), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8",
+            "initdb", "-D", str(unfinished), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8",
             "--locale=C", "--no-instructions", "--data-checksums",
         )  # fmt: skip
+        unfinished.rename(self._data)
 
     def _start(self) -> None:
         self._remove_stale_pid_file()
@@ -125,10 +134,24 @@ class _Server:
             ]
         )
         log.info("postgres.starting", folder=str(self._data))
-        self._run(
-            "pg_ctl", "-D", str(self._data), "-l", str(self._log), "-w", "-t",
-            str(_START_SECONDS), "-o", options, "start",
-        )  # fmt: skip
+        deadline = time.monotonic() + _START_SECONDS
+        for attempt in itertools.count():
+            try:
+                self._run(
+                    "pg_ctl", "-D", str(self._data), "-l", str(self._log), "-w", "-t",
+                    str(_START_SECONDS), "-o", options, "start",
+                )  # fmt: skip
+            except EmbeddedPostgresFailed as error:
+                # The server was killed, and a backend of it has not noticed yet: it ends with its
+                # statement.
+                if _IN_USE not in str(error) or time.monotonic() > deadline:
+                    raise
+                if attempt == 0:
+                    log.warning("postgres.waiting_for_backends_of_a_killed_server")
+                self._log.unlink(missing_ok=True)
+                time.sleep(0.5)
+            else:
+                return
 
     def _stop(self) -> None:
         log.info("postgres.stopping", folder=str(self._data))
@@ -140,19 +163,19 @@ class _Server:
             )  # fmt: skip
 
     def _remove_stale_pid_file(self) -> None:
-        """A pid file whose process is gone, or is no longer a postgres, keeps nobody out."""
+        """A pid file whose process is gone, or is not the server of this folder, keeps nobody out."""
         path = self._data / "postmaster.pid"
         try:
             pid = int(path.read_text().split("\n", 1)[0])
         except (FileNotFoundError, ValueError):
             path.unlink(missing_ok=True)
             return
-        if not _is_postgres(pid):
+        if not _serves(pid, self._data):
             path.unlink()
             return
-        # It is a postgres that does not answer: let it finish what it does (recovery, shutdown).
+        # It is ours and does not answer: let it finish what it does (recovery, shutdown).
         deadline = time.monotonic() + _STOP_SECONDS
-        while _is_postgres(pid) and not self._answers():
+        while _serves(pid, self._data) and not self._answers():
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresFailed(
                     f"process {pid} holds {self._data} and does not answer: end it, then try again"
@@ -216,21 +239,29 @@ def _binaries() -> Path:
 
 def _socket_folder(folder: Path) -> Path:
     inside = folder / "socket"
-    if len(os.fsencode(inside)) <= _LONGEST_SOCKET_FOLDER:
+    # Other characters mean something to PostgreSQL's list of folders, the shell or a URL.
+    is_plain = re.fullmatch(r"[A-Za-z0-9/._-]+", str(inside)) is not None
+    if is_plain and len(os.fsencode(inside)) <= _LONGEST_SOCKET_FOLDER:
         return inside
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"perennial-{os.geteuid()}-{name}"
 
 
-def _is_postgres(pid: int) -> bool:
+def _serves(pid: int, data: Path) -> bool:
+    """Whether the process is the server of `data`; pids are given away again, in containers soon."""
     try:
         os.kill(pid, 0)
-        return "postgres" in Path(f"/proc/{pid}/comm").read_text()
-    except ProcessLookupError:
-        return False
-    except (PermissionError, FileNotFoundError):
-        # Another user's process, or a system without /proc: believe the pid file.
-        return True
+    except (ProcessLookupError, PermissionError):
+        return False  # gone, or another user's: we could not have started it
+    if not Path("/proc/self").exists():
+        return True  # nobody to ask: believe the pid file
+    try:
+        own = Path(f"/proc/{pid}")
+        return "postgres" in (own / "comm").read_text() and (own / "cwd").samefile(data)
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # ended meanwhile, or a zombie
+    except PermissionError:
+        return True  # a container without CAP_SYS_PTRACE does not tell where it works
 
 
 def _unprivileged_account() -> pwd.struct_passwd | None:

@@ -7,6 +7,7 @@ Order of effects: 1 append to the log and wait until durable, 2 delete the rows.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import groupby
@@ -31,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared import database, failpoints
 from shared import logging as logs
-from shared.lifecycle import Loop
+from shared.lifecycle import Loop, stopped_within
 from shared.log import Appended, Log, LogUnavailable, Record
 
 _BATCH = 500
@@ -97,7 +98,8 @@ class Relay:
                 if not isinstance(error, LogUnavailable) and not database.is_away(error):
                     raise
                 log_.warning("relay.away", table=str(self._table), cause=type(error).__name__)
-                await self._pause(_AWAY_SECONDS)
+                self._loop.progressed()  # waiting for a dependency is no standstill
+                await stopped_within(stop, _AWAY_SECONDS)
 
     async def _hold_and_publish(self, stop: asyncio.Event) -> None:
         # A session lock in autocommit: publishing takes seconds when the log is slow, and an open
@@ -107,20 +109,19 @@ class Relay:
             key = func.hashtext(f"outbox:{self._table}")
             if not await connection.scalar(select(func.pg_try_advisory_lock(key))):
                 self._loop.progressed()
-                await self._pause(_IDLE_SECONDS)
+                await self._pause()
                 return
             try:
                 while not stop.is_set():
                     published = await self._publish_some(connection)
                     self._loop.progressed()
                     if not published:
-                        await self._pause(_IDLE_SECONDS)
+                        await self._pause()
                 await self._publish_some(connection)
             finally:
                 await connection.execute(select(func.pg_advisory_unlock(key)))
 
     async def _publish_some(self, connection: AsyncConnection) -> int:
-        self._wake.clear()
         rows = (
             await connection.execute(select(self._table).order_by(self._table.c.id).limit(_BATCH))
         ).all()
@@ -149,9 +150,9 @@ class Relay:
         if len(done) < len(rows):
             raise LogUnavailable(topic)
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
+    async def _pause(self) -> None:
+        """Until somebody wakes us, at most for a round; whoever waits looks again afterwards."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE_SECONDS):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
+        self._wake.clear()

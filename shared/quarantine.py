@@ -4,15 +4,20 @@ Key and value stay as they were; why and where is in the headers, under Kafka Co
 """
 
 from shared.errors import InvalidMessage
-from shared.log import Record, StoredRecord, TopicPartition
+from shared.log import MAX_RECORD_BYTES, Record, StoredRecord, TopicPartition
 
 _PREFIX = "__connect.errors."
+
+Headers = tuple[tuple[str, bytes], ...]
 
 
 def rejected(
     record: StoredRecord, at: TopicPartition, error: InvalidMessage, *, stage: str
 ) -> Record:
-    """The record as it came, with its origin and the reason; never with its payload in a header."""
+    """The record as it came, with its origin and the reason; never with its payload in a header.
+
+    Cut only where it would not fit with its new headers: the relay could never publish it.
+    """
     reasons = {
         f"{_PREFIX}topic": at.topic,
         f"{_PREFIX}partition": str(at.partition),
@@ -22,8 +27,15 @@ def rejected(
         f"{_PREFIX}exception.message": str(error)[:500],
         "perennial.code": error.code,
     }
-    return Record(
-        key=record.key,
-        value=record.value,
-        headers=(*record.headers, *((name, text.encode()) for name, text in reasons.items())),
-    )
+    ours = tuple((name, text.encode("utf-8", "replace")) for name, text in reasons.items())
+    whole = Record(key=record.key, value=record.value, headers=(*record.headers, *ours))
+    return whole if size_of(whole) <= MAX_RECORD_BYTES else _cut(record, ours)
+
+
+def _cut(record: StoredRecord, ours: Headers) -> Record:
+    was = f"{len(record.key)}+{len(record.value or b'')}".encode()
+    headers = (*ours, ("perennial.cut", was))
+    room = MAX_RECORD_BYTES - size_of(Record(key=b"", value=None, headers=headers))
+    key = record.key[:room]
+    value = None if record.value is None else record.value[: room - len(key)]
+    return Record(key=key, value=value, headers=headers)

@@ -82,7 +82,14 @@ def read(kind: type[S]) -> S:
         return kind()
     except ValidationError as error:
         lines = [
-            f"{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            ": ".join(
+                part
+                for part in (
+                    ".".join(str(one) for one in problem["loc"]).upper(),
+                    problem["msg"].removeprefix("Value error, "),
+                )
+                if part
+            )
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise Misconfigured("; ".join(lines)) from error

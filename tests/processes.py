@@ -136,12 +136,15 @@ class PerennialProcess:
     def output(self) -> str:
         return self._output.read_text(errors="replace")
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric over its labels; 0 where the process does not answer."""
+    def metric(self, name: str, labels: str = "") -> float:
+        """The sum of a metric over its series that hold `labels` (`result="counted"`).
+
+        0 where the process does not answer.
+        """
         with suppress(httpx.HTTPError):
             text = httpx.get(f"{self.url('admin')}/metrics", timeout=2).text
-            values = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
-            return sum(map(float, values))
+            series = re.findall(rf"^{name}(\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+            return sum(float(value) for found, value in series if labels in found)
         return 0.0
 
     def run(self, *arguments: str) -> str:

@@ -1,6 +1,7 @@
 """What the demo prints: the accounts at risk in a table, messages as a CSM would get them."""
 
 import html
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
@@ -18,6 +19,7 @@ from services.importing.report import printable
 M = TypeVar("M")
 
 _REASONS = 3
+_LINK = re.compile(r"<(https?://[^|>\s]+)\|([^>]+)>")
 _BAND_STYLES: Mapping[str, str] = {"critical": "bold red", "at_risk": "red", "watch": "yellow"}
 
 
@@ -51,6 +53,8 @@ def show_accounts(console: Console, accounts: Sequence[ScoredAccount]) -> None:
 
 def show_messages(console: Console, catchers: Catchers, accounts: Sequence[ScoredAccount]) -> None:
     """One Slack message and one e-mail, about the account most at risk that there is one of."""
+    if not catchers.slack and not catchers.mails:
+        console.print("No new message: the owners were told in an earlier run on this data.")
     names = [account.name for account in accounts if account.name]
     payload = _about(catchers.slack, slack_text, names)
     if payload is not None:
@@ -82,7 +86,9 @@ def slack_text(payload: Payload) -> str:
         lines = [str(payload.get("text", "")), *found]
     else:
         lines = list(_texts(blocks))
-    return html.unescape("\n".join(line for line in lines if line))
+    text = "\n".join(line for line in lines if line)
+    # Slack's `<url|words>` is a link; a terminal needs both to be seen.
+    return html.unescape(_LINK.sub(r"\2 (\1)", text))
 
 
 def mail_text(mail: CaughtMail) -> str:

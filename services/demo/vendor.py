@@ -165,12 +165,7 @@ def _invent(
     discount = random.uniform(0.75, 1.0)
     mrr = round(seats * plan.per_seat * discount, 2)
     margin = round(mrr * random.uniform(0.55, 0.85), 2)
-    to_renewal = int(random.integers(5, 31) if plan.name == "starter" else random.integers(20, 350))
-    years = 1 if begins else int(random.integers(2, 5))
-    contract_end = anchor + timedelta(days=to_renewal)
-    contract_start = min(
-        contract_end - timedelta(days=365 * years), _day(anchor, begins) - timedelta(days=3)
-    )
+    contract_start, contract_end = _contract(plan, anchor, begins, random)
     trial = pattern is Pattern.ONBOARDING and index % 4 == 0
     fields: Fields = {
         "name": name,
@@ -229,6 +224,19 @@ def _story(pattern: Pattern, anchor: date, random: np.random.Generator) -> tuple
             return LAST - int(random.integers(12, 50)), None
         case _:
             return early, None
+
+
+def _contract(
+    plan: Plan, anchor: date, begins: int, random: np.random.Generator
+) -> tuple[date, date]:
+    """Signed days before the first use, or years ago; a starter's runs from month to month."""
+    to_renewal = int(random.integers(5, 31) if plan.name == "starter" else random.integers(20, 350))
+    years = int(random.integers(3, 6))
+    end = anchor + timedelta(days=to_renewal)
+    if not begins:
+        return end - timedelta(days=365 * years), end
+    start = _day(anchor, begins) - timedelta(days=3)
+    return start, end if plan.name == "starter" else start + timedelta(days=365)
 
 
 def _weekday_before(anchor: date, index: int) -> int:

@@ -153,7 +153,6 @@ class Sender:
             delivery=str(held.id),
             channel=held.channel,
             failure=failure.kind.value,
-            detail=failure.detail,
             attempt=held.attempt,
             dead=step.dead,
             rest_seconds=round(step.rest.total_seconds(), 1),

@@ -10,11 +10,16 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from shared.errors import PerennialError
+
+MAX_RECORD_BYTES: Final = 192 * 1024
+"""Of key, value and headers of one record together. One limit for both adapters, so that what one
+takes the other takes too; below a Kafka batch's 256 KiB: aiokafka takes any first record into a
+batch, and the broker would refuse it."""
 
 
 class TopicPartition(NamedTuple):
@@ -42,6 +47,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: bytes
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def size_of(record: Record) -> int:
+    """What counts against MAX_RECORD_BYTES."""
+    size = len(record.key) + (0 if record.value is None else len(record.value))
+    for name, value in record.headers:
+        size += len(name.encode()) + len(value)
+    return size
 
 
 class StoredRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -116,7 +129,13 @@ class Consumer(Protocol):
         ...
 
     def processing(self) -> AbstractAsyncContextManager[None]:
-        """Hold while a batch is in hand: a rebalance waits for it, within a limit."""
+        """Hold while a batch is in hand: what this member gives up or takes over waits for it,
+        within a limit.
+
+        A promise about this member only. On the embedded log a new member may take its share over
+        while the old one still has a batch in hand; the epoch makes that safe: the old owner's
+        transaction fails (`positions.Fenced`).
+        """
         ...
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -125,10 +144,6 @@ class Consumer(Protocol):
         Where the log begins later than `offset` (retention), the next batch begins there.
         """
         ...
-
-    def pause(self, partition: TopicPartition) -> None: ...
-
-    def resume(self, partition: TopicPartition) -> None: ...
 
     def hint(self, partition: TopicPartition, next_offset: int) -> None:
         """Remember the position for lag tools; published in the background, never awaited."""
@@ -149,7 +164,7 @@ class Log(Protocol):
 
         Records with the same key keep their order. Answers within `deadline`: what is not known to
         be durable by then is UNKNOWN. Raises LogUnavailable (nothing stored, may succeed later),
-        TopicMissing, or ValueError for a record over `max_record_bytes`.
+        TopicMissing, or ValueError for a record over `MAX_RECORD_BYTES`.
         """
         ...
 

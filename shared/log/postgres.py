@@ -32,7 +32,16 @@ from sqlalchemy import (
 
 from shared import logging as logs
 from shared.database import is_away
-from shared.log import Appended, Consumer, LogUnavailable, Record, Topic, TopicMissing
+from shared.log import (
+    MAX_RECORD_BYTES,
+    Appended,
+    Consumer,
+    LogUnavailable,
+    Record,
+    Topic,
+    TopicMissing,
+    size_of,
+)
 from shared.log.partitioner import partition_of
 from shared.log.postgres_consumer import Membership, PostgresConsumer
 
@@ -89,7 +98,6 @@ Table(
     Column("next_offset", BigInteger, nullable=False),
 )
 
-_MAX_RECORD_BYTES = 1_000_000
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
 _MAX_TRANSACTION_RECORDS = 20_000
 _POOL_SIZE = 6
@@ -150,11 +158,12 @@ class PostgresLog:
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._waiting_bytes = 0
         self._partitions: dict[str, int] = {}
+        self._looking_up = asyncio.Lock()
         self._appended = asyncio.Condition()
 
     @property
     def max_record_bytes(self) -> int:
-        return _MAX_RECORD_BYTES
+        return MAX_RECORD_BYTES
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -172,9 +181,9 @@ class PostgresLog:
     async def append(
         self, topic: str, records: Sequence[Record], *, deadline: timedelta
     ) -> Sequence[Appended]:
-        sizes = [_size(record) for record in records]
-        if sizes and max(sizes) > _MAX_RECORD_BYTES:
-            raise ValueError(f"a record of {max(sizes)} bytes is over {_MAX_RECORD_BYTES}")
+        sizes = [size_of(record) for record in records]
+        if sizes and max(sizes) > MAX_RECORD_BYTES:
+            raise ValueError(f"a record has {max(sizes)} bytes, the limit is {MAX_RECORD_BYTES}")
         if not records:
             return []
         waiting = _Waiting(topic=topic, records=records, bytes=sum(sizes))
@@ -258,12 +267,15 @@ class PostgresLog:
         return rows
 
     async def _partitions_of(self, topic: str) -> int:
-        if topic not in self._partitions:
-            rows = await self._fetch("SELECT partitions FROM log.topics WHERE name = $1", topic)
-            if not rows:
-                raise TopicMissing(topic)
-            self._partitions[topic] = rows[0]["partitions"]
-        return self._partitions[topic]
+        # The lock also where the answer is known: else an append would overtake those that still
+        # wait for the first look-up. Free, it costs no turn of the event loop.
+        async with self._looking_up:
+            if topic not in self._partitions:
+                rows = await self._fetch("SELECT partitions FROM log.topics WHERE name = $1", topic)
+                if not rows:
+                    raise TopicMissing(topic)
+                self._partitions[topic] = rows[0]["partitions"]
+            return self._partitions[topic]
 
     async def _sizes_of(self, topics: Sequence[str]) -> dict[str, int]:
         return {topic: await self._partitions_of(topic) for topic in topics}
@@ -366,8 +378,3 @@ DELETE FROM log.records AS old WHERE topic = $1 AND partition = $2 AND EXISTS (
     WHERE new.topic = $1 AND new.partition = $2 AND new.key = old.key AND new."offset" > old."offset"
 )
 """
-
-
-def _size(record: Record) -> int:
-    headers = sum(len(name) + len(value) for name, value in record.headers)
-    return len(record.key) + len(record.value or b"") + headers

@@ -41,7 +41,6 @@ class PostgresConsumer:
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._positions: dict[TopicPartition, int] = {}
         self._last_handed_out: dict[TopicPartition, datetime] = {}
-        self._paused: set[TopicPartition] = set()
         self._hints: dict[TopicPartition, int] = {}
         self._in_hand = asyncio.Lock()
         self._failure: BaseException | None = None
@@ -68,7 +67,6 @@ class PostgresConsumer:
         place = members.index(member)
         self._assigned = frozenset(self._all[place :: len(members)])
         self._positions = {partition: hints.get(partition, 0) for partition in self._assigned}
-        self._paused &= self._assigned
 
     def fail(self, error: BaseException) -> None:
         """The membership ended: the next fetch raises, so that nobody works on unseen."""
@@ -103,7 +101,7 @@ class PostgresConsumer:
         ends = await self._ends()
         behind = [
             partition
-            for partition in sorted(self._assigned - self._paused)
+            for partition in sorted(self._assigned)
             if self._positions.get(partition, 0) < ends.get(partition, 0)
         ]
         # Begin with another partition each time: a busy one must not starve the others.
@@ -150,12 +148,6 @@ class PostgresConsumer:
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self._positions[partition] = offset
-
-    def pause(self, partition: TopicPartition) -> None:
-        self._paused.add(partition)
-
-    def resume(self, partition: TopicPartition) -> None:
-        self._paused.discard(partition)
 
     def hint(self, partition: TopicPartition, next_offset: int) -> None:
         self._hints[partition] = next_offset

@@ -11,10 +11,10 @@ Order of effects, per batch: 1 claim (first batch of an assignment), 2 the handl
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from shared import database, failpoints
 from shared import logging as logs
@@ -30,6 +30,8 @@ _AWAY_LAST_SECONDS = 5.0
 _TRANSIENT_TRIES = 5
 
 log = logs.get(__name__)
+
+T = TypeVar("T")
 
 
 class TooManyRejected(PerennialError):
@@ -135,7 +137,7 @@ class Worker:
     async def _claim_and_take_in(self, batch: Batch) -> None:
         held = self._held.get(batch.partition)
         if held is None or held.generation != batch.generation:
-            claim = await self._handler.claim(batch.partition)
+            claim = await self._retried(lambda: self._handler.claim(batch.partition))
             held = _Held(generation=batch.generation, claim=claim)
             self._held[batch.partition] = held
         if batch.next <= held.claim.next_offset or batch.first > held.claim.next_offset:
@@ -190,7 +192,7 @@ class Worker:
     async def _take_in(self, batch: Batch, held: _Held) -> None:
         """Take the batch in; halve it where that fails, down to the one record at fault."""
         try:
-            await self._try_transient(batch, held.claim)
+            await self._retried(lambda: self._handler.take_in(batch, held.claim))
         except Exception as error:
             if isinstance(error, Fenced) or database.is_away(error):
                 raise
@@ -207,27 +209,30 @@ class Worker:
             self._rejected_in_a_row = 0
         held.claim = held.claim.after(batch)
 
-    async def _try_transient(self, batch: Batch, claim: Claim) -> None:
-        for attempt in range(_TRANSIENT_TRIES):
+    async def _retried(self, transaction: Callable[[], Awaitable[T]]) -> T:
+        """Try again at once what another transaction was in the way of."""
+        for attempt in range(_TRANSIENT_TRIES - 1):
             try:
-                await self._handler.take_in(batch, claim)
+                return await transaction()
             except Exception as error:
-                if not database.is_transient(error) or attempt + 1 == _TRANSIENT_TRIES:
+                if not database.is_transient(error):
                     raise
                 await asyncio.sleep(self._jitter() * 0.1 * 2**attempt)
-            else:
-                return
+        return await transaction()
 
-    async def _set_aside(self, batch: Batch, held: _Held, error: Exception) -> None:
-        if not isinstance(error, InvalidMessage):
-            error = InvalidMessage("not_storable", type(error).__name__)
+    async def _set_aside(self, batch: Batch, held: _Held, cause: Exception) -> None:
+        error = (
+            cause
+            if isinstance(cause, InvalidMessage)
+            else InvalidMessage("not_storable", type(cause).__name__)
+        )
         self._rejected_in_a_row += 1
         if self._rejected_in_a_row > self._max_rejected:
             raise TooManyRejected(
                 f"{self._rejected_in_a_row} records in a row of {batch.partition.topic} were"
                 f" rejected, the last one for {error.code}"
             )
-        await self._handler.set_aside(batch, held.claim, error)
+        await self._retried(lambda: self._handler.set_aside(batch, held.claim, error))
         self._metrics.quarantined.labels(self._service, batch.partition.topic, error.code).inc()
 
     async def _progressed_unless_behind(self) -> None:

@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 class FakeMail:
     """Scripts are taken one answer per command, such as "451 4.3.0 later"; empty: all is well.
 
-    "hang" in `at_data` keeps the message and never answers.
+    In `at_data`, "hang" keeps the message and never answers; "cut" keeps it and hangs up.
     """
 
     port: int = 0
@@ -46,10 +46,10 @@ class FakeMail:
         return "250 OK"
 
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
-        self, _server: SMTP, _session: Session, envelope: Envelope
+        self, server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
         said = self.at_data.popleft() if self.at_data else ""
-        if said and said != "hang":
+        if said and said not in ("hang", "cut"):
             return said
         content = envelope.content
         assert isinstance(content, bytes)
@@ -59,6 +59,9 @@ class FakeMail:
         self.recipients += envelope.rcpt_tos
         if said == "hang":
             await asyncio.sleep(3_600)
+        if said == "cut":
+            assert isinstance(server.transport, asyncio.WriteTransport)
+            server.transport.abort()
         return "250 taken as 42"
 
 

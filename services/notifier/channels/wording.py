@@ -14,7 +14,6 @@ BAND = {
     Band.AT_RISK: "At risk",
     Band.CRITICAL: "Critical",
 }
-REASON = {FlagReason.CHURN_RISK: "Churn risk", FlagReason.GONE_SILENT: "Gone silent"}
 OUTCOME = {
     OutcomeKind.SAVED: "Saved",
     OutcomeKind.CHURNED: "Churned",
@@ -90,9 +89,14 @@ def percent(risk: float | None) -> str:
     return "not known" if risk is None else f"{risk * 100:.0f} %"
 
 
+def name_of(reason: str) -> str:
+    """A flag's reason as people say it."""
+    return reason.replace("_", " ").capitalize()
+
+
 def what(reason: FlagReason, risk: float | None, reasons: Sequence[Reason], summary: str) -> str:
     """Why the account is in danger: the strongest reason, else the scorer's summary."""
-    named = REASON[reason] if risk is None else f"{REASON[reason]} {percent(risk)}"
+    named = name_of(reason) if risk is None else f"{name_of(reason)} {percent(risk)}"
     strongest = next((clean(one.text) for one in reasons if one.weight >= 0), "")
     return f"{named}: {strongest or clean(summary)}".rstrip(": ")
 

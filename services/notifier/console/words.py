@@ -13,7 +13,7 @@ from services.notifier.channels import wording
 from services.notifier.domain import interventions
 from services.notifier.domain.calendar import zone_of
 from services.notifier.store import Entry
-from shared.messages import AccountFields, FlagReason, OutcomeKind, Reason, ValueAtRisk
+from shared.messages import AccountFields, OutcomeKind, Reason, ValueAtRisk
 
 STATES = {
     "pending": "Waiting",
@@ -59,9 +59,10 @@ SCORE_STATES = {
 
 
 def account_url(account_id: str) -> str:
-    # Browsers resolve "." and ".." in a path even where they are percent-encoded.
-    if account_id in (".", ".."):
-        return f"/accounts/?id={account_id}"
+    # Browsers resolve "." and ".." in a path even where they are percent-encoded, and the router
+    # takes no line feed in one.
+    if account_id in (".", "..") or "\n" in account_id:
+        return f"/accounts/?id={quote(account_id, safe='')}"
     return f"/accounts/{quote(account_id, safe='')}"
 
 
@@ -104,13 +105,6 @@ def change(share: float | None) -> str:
 
 def amount(value: ValueAtRisk | None) -> str:
     return "" if value is None else wording.money(value)
-
-
-def reason_name(reason: str) -> str:
-    try:
-        return wording.REASON[FlagReason(reason)]
-    except ValueError:
-        return reason.replace("_", " ").capitalize()
 
 
 def strongest(subject: interventions.Intervention) -> str:
@@ -176,7 +170,7 @@ def install(templates: jinja2.Environment) -> None:
         "moment": moment,
         "needs_note": interventions.needs_note,
         "percent": wording.percent,
-        "reason_name": reason_name,
+        "reason_name": wording.name_of,
         "strongest": strongest,
         "bands": wording.BAND,
         "channels": CHANNELS,

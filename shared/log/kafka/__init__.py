@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 
-from shared.log import Appended, Consumer, Record, Topic
+from shared.log import MAX_RECORD_BYTES, Appended, Consumer, Record, Topic
 from shared.log.kafka import topics as kafka_topics
-from shared.log.kafka.appender import MAX_RECORD_BYTES, Appender, open_appender
+from shared.log.kafka.appender import Appender, open_appender
 from shared.log.kafka.cluster import Cluster
 from shared.log.kafka.consumer import Timing, open_follower, open_member
 from shared.log.kafka.producer import Producer, open_producer

@@ -18,14 +18,18 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from shared import logging as logs
-from shared.log import Appended, LogUnavailable, Record, TopicPartition
+from shared.log import (
+    MAX_RECORD_BYTES,
+    Appended,
+    LogUnavailable,
+    Record,
+    TopicPartition,
+    size_of,
+)
 from shared.log.kafka.cluster import Cluster, cancelled, until
 from shared.log.kafka.producer import Producer
 from shared.log.kafka.topics import partitions_of
 from shared.log.partitioner import murmur2
-
-# Below a batch's limit: the library takes any first record, and the broker would refuse the batch.
-MAX_RECORD_BYTES = 192 * 1024
 
 _LOOK_UP_SECONDS = 2.0
 
@@ -109,7 +113,7 @@ class Appender:
         """As `shared.log.Log.append`."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + deadline.total_seconds()
-        sizes = [_size(record) for record in records]
+        sizes = [size_of(record) for record in records]
         if not sizes:
             return ()
         if max(sizes) > MAX_RECORD_BYTES:
@@ -269,13 +273,6 @@ async def open_appender(
         yield appender
     finally:
         await appender.close()
-
-
-def _size(record: Record) -> int:
-    size = len(record.key) + (0 if record.value is None else len(record.value))
-    for name, value in record.headers:
-        size += len(name.encode()) + len(value)
-    return size
 
 
 def _parcels(

@@ -60,10 +60,7 @@ _Fetched = tuple[Mapping[KafkaPartition, Sequence[ConsumerRecord]], int]
 
 
 class KafkaConsumer:
-    """`shared.log.Consumer` on Kafka; see `open_member` and `open_follower`.
-
-    A rebalance forgets pauses, as everything about partitions that are no longer ours.
-    """
+    """`shared.log.Consumer` on Kafka; see `open_member` and `open_follower`."""
 
     def __init__(
         self, cluster: Cluster, topics: Iterable[str], *, group: str | None, timing: Timing
@@ -127,16 +124,6 @@ class KafkaConsumer:
         self._next[own] = offset
         if self._fetching is not None and self._fetching.done():
             self._outdated.add(own)
-
-    def pause(self, partition: TopicPartition) -> None:
-        own = self._own(partition)
-        if self._current is not None and own in self._current.assignment():
-            self._current.pause(own)
-
-    def resume(self, partition: TopicPartition) -> None:
-        own = self._own(partition)
-        if self._current is not None and own in self._current.assignment():
-            self._current.resume(own)
 
     def hint(self, partition: TopicPartition, next_offset: int) -> None:
         if self._group is not None:
@@ -219,13 +206,9 @@ class KafkaConsumer:
     ) -> list[Batch]:
         if generation != self._generation or self._current is None:
             return []  # revoked since; the new owner reads them again
-        paused = self._current.paused()
         batches = []
         for own, records in fetched.items():
             if own in self._outdated or not records:
-                continue
-            if own in paused:
-                self._current.seek(own, records[0].offset)
                 continue
             partition = TopicPartition(self._cluster.topic_of(own.topic), own.partition)
             stored = [_stored(record) for record in records]

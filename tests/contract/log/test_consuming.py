@@ -1,4 +1,4 @@
-"""Consuming: seek, pause, positions, lag, followers."""
+"""Consuming: seek, positions, lag, followers."""
 
 import asyncio
 import time
@@ -90,38 +90,15 @@ async def test_a_seek_below_the_logs_beginning_begins_later(under_test: LogUnder
         assert values(taken) == [str(number) for number in range(5, 20)]
 
 
-async def test_a_paused_partition_gives_nothing_until_it_is_resumed(log: Log) -> None:
-    topic = await new_topic(log, partitions=2)
-    async with log.consume([topic], group=_group()) as consumer:
-        await append(log, topic, [record(f"account-{number}") for number in range(100)])
-        taken = await take(consumer, 100)
-        paused = taken[0][0]
-        consumer.pause(paused)
-        await append(log, topic, [record(f"account-{number}") for number in range(100)])
-        others = sum(partition != paused for partition, _stored in taken)
-        meanwhile = await take(consumer, others)
-        assert {partition for partition, _stored in meanwhile} == {TopicPartition(topic, 1)} ^ {
-            TopicPartition(topic, 0)
-        } ^ {paused}
-        for _ in range(5):
-            assert not await consumer.fetch(max_records=100, wait=WAIT)
-        consumer.resume(paused)
-        resumed = await take(consumer, 100 - others)
-    assert {partition for partition, _stored in resumed} == {paused}
-    assert len(meanwhile) + len(resumed) == 100
-
-
-async def test_a_batch_that_failed_is_paused_sought_and_fetched_again(log: Log) -> None:
+async def test_a_batch_that_failed_is_sought_and_fetched_again(log: Log) -> None:
     topic = await new_topic(log)
     partition = TopicPartition(topic, 0)
     await append(log, topic, numbered(50))
     async with log.consume([topic], group=_group()) as consumer:
-        first = (await take(consumer, 1, max_records=10))[0][1]
-        consumer.pause(partition)
-        consumer.seek(partition, first.offset)
         for _ in range(3):
-            assert not await consumer.fetch(max_records=10, wait=WAIT)
-        consumer.resume(partition)
+            first = (await take(consumer, 1, max_records=10))[0][1]
+            assert first.offset == 0
+            consumer.seek(partition, first.offset)
         assert values(await take(consumer, 50)) == [str(number) for number in range(50)]
 
 

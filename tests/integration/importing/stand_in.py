@@ -38,8 +38,6 @@ class StandIn:
     reject: Callable[[JSON], tuple[str, str] | None] = lambda _: None
     warn: Callable[[JSON], list[str]] = lambda _: []
     most_at_once: int = 0
-    busy: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set as soon as something has been accepted."""
     _now: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,7 +77,6 @@ class StandIn:
                 continue
             self.accepted[item["id"]] = item
             self.arrivals.append(item)
-            self.busy.set()
             warnings = self.warn(item)
             results.append({**result, "status": "accepted", "warnings": warnings})
         if all(result["status"] == "rejected" for result in results):

@@ -58,6 +58,11 @@ def order(tmp_path: Path, ingest: StandIn, shown: io.StringIO) -> Order:
     )
 
 
+def of_one_account(order: Order) -> None:
+    rows = [f"{1_700_000_000 + row},a1,login" for row in range(ROWS)]
+    order.path.write_text("\n".join(["time,account,event", *rows]))
+
+
 def journals(order: Order) -> list[Path]:
     return list((order.data_dir / "imports").glob("*"))
 
@@ -182,23 +187,22 @@ async def test_a_server_that_takes_less_at_once_gets_smaller_requests(
 async def test_a_server_that_stays_away_stops_the_import_and_it_goes_on_from_there(
     order: Order, ingest: StandIn, shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("services.importing.client._TOLD_AFTER_SECONDS", 0.1)
+    of_one_account(order)  # one lane, so one batch of 1,000 after the other
     away = [lambda _: error(503, "log_unavailable", "the log is away", retry_after="1")] * 99
     ingest.faults = [lambda _: None, lambda _: None, *away]
-    monkeypatch.setattr("services.importing.client._TOLD_AFTER_SECONDS", 0.1)
-    with pytest.raises(Stopped, match=r"took nothing for .*log_unavailable.*goes on from there"):
+    with pytest.raises(Stopped, match=r"took nothing for .*log_unavailable.*2,000 rows of .* done"):
         await import_events(replace(order, silence_limit=timedelta(seconds=0.5)))
-    # Several lanes wait for the same reason: it is said once.
     assert shown.getvalue().count(f"waiting for {order.url}: log_unavailable: the log is away") == 1
     (journal,) = journals(order)
-    done = json.loads(journal.read_bytes())["done"]
-    assert done <= len(ingest.accepted) == 2_000
+    assert json.loads(journal.read_bytes())["done"] == len(ingest.accepted) == 2_000
     ingest.faults = []
     ingest.requests.clear()
     summary = await import_events(order)
     assert (summary.rows, summary.accepted) == (ROWS, ROWS)
     assert len(ingest.accepted) == ROWS
-    assert sum(len(request.items) for request in ingest.requests) == ROWS - done
-    assert f"going on after row {done:,}" in shown.getvalue()
+    assert sum(len(request.items) for request in ingest.requests) == ROWS - 2_000
+    assert "going on after row 2,000" in shown.getvalue()
     assert journals(order) == []
 
 
@@ -214,18 +218,28 @@ async def test_an_address_where_nobody_answers_is_given_up_soon(
 
 
 async def test_an_import_that_is_interrupted_goes_on(order: Order, ingest: StandIn) -> None:
+    of_one_account(order)
+    waiting = asyncio.Event()
+
+    def away(_: list[JSON]) -> Answer:
+        waiting.set()
+        return error(503, "overloaded", "later", retry_after="30")
+
+    ingest.faults = [lambda _: None, lambda _: None, away]
     task = asyncio.create_task(import_events(order))
-    await asyncio.wait_for(ingest.busy.wait(), 10)
+    await asyncio.wait_for(waiting.wait(), 10)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert len(journals(order)) == 1
+    (journal,) = journals(order)
+    assert json.loads(journal.read_bytes())["done"] == 2_000
     summary = await import_events(order)
     assert summary.accepted == len(ingest.accepted) == ROWS
     assert journals(order) == []
 
 
 async def test_another_key_or_another_reading_begins_anew(order: Order, ingest: StandIn) -> None:
+    of_one_account(order)
     ingest.faults = [lambda _: None, lambda _: None, *[lambda _: error(400, "odd", "odd")] * 9]
     with pytest.raises(Stopped, match="odd"):
         await import_events(order)
@@ -299,9 +313,8 @@ async def test_the_file_of_rejects_is_exact_after_going_on(
     order: Order, ingest: StandIn, tmp_path: Path
 ) -> None:
     rejects = tmp_path / "rejects.csv"
-    ingest.reject = lambda item: (
-        ("invalid_account", "no") if item["account_id"] in {"a3", "a5"} else None
-    )
+    of_one_account(order)
+    ingest.reject = lambda item: ("invalid_time", "no") if item["occurred_at"] % 7 == 0 else None
     ingest.faults = [lambda _: None] * 3 + [lambda _: error(418, "teapot", "short and stout")] * 9
     with pytest.raises(Stopped):
         await import_events(replace(order, rejects=rejects))
@@ -311,8 +324,9 @@ async def test_the_file_of_rejects_is_exact_after_going_on(
     summary = await import_events(replace(order, rejects=rejects))
     with rejects.open() as file:
         numbers = [int(row["perennial_row"]) for row in csv.DictReader(file)]
-    assert len(numbers) == summary.rejected > 0
-    assert numbers == sorted(set(numbers))
+    # 1,700,000,000 % 7 is 6, and row n is n - 1 seconds later: rows 2, 9, 16, ... are rejected.
+    assert numbers == list(range(2, ROWS + 1, 7))
+    assert summary.rejected == len(numbers)
 
 
 async def test_a_wrong_key_stops_at_once_and_says_so(order: Order, ingest: StandIn) -> None:

@@ -111,7 +111,7 @@ class Rig:
         await self.intake.take_in(batch, claim)
 
     def batch(self, topic: str, messages: Sequence[Message]) -> Batch:
-        return self.raw_batch(topic, [_value(message) for message in messages])
+        return self.raw_batch(topic, [value_of(message) for message in messages])
 
     def raw_batch(self, topic: str, values: Sequence[bytes | None], key: bytes = b"acme") -> Batch:
         partition = TopicPartition(topic, 0)
@@ -193,7 +193,7 @@ async def open_rig(
         )
 
 
-def _value(message: Message) -> bytes:
+def value_of(message: Message) -> bytes:
     if isinstance(message, Flag):
         event = FlagEvent(
             id=f"{message.flag_id}:{message.change}",

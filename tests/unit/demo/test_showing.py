@@ -43,6 +43,7 @@ def test_a_slack_message_reads_from_top_to_bottom() -> None:
         "as of 18 Nov",
     ]
     assert slack_text({"text": "only text"}) == "only text"
+    assert slack_text({"text": "<http://c/1|Open &lt;it&gt;> now"}) == "Open <it> (http://c/1) now"
 
 
 def test_the_message_about_the_account_most_at_risk_is_shown() -> None:
@@ -63,10 +64,10 @@ def test_the_message_about_the_account_most_at_risk_is_shown() -> None:
     assert "amara@example.com" in said
 
 
-def test_without_messages_nothing_is_shown() -> None:
+def test_where_nobody_needed_to_be_told_again_it_says_so() -> None:
     console, screen = shown()
     show_messages(console, Catchers(), [])
-    assert screen.getvalue() == ""
+    assert screen.getvalue().startswith("No new message")
 
 
 def test_the_table_has_risk_value_and_reasons_in_words() -> None:

@@ -251,6 +251,10 @@ def test_every_account_has_what_the_directory_knows(told: Simulation) -> None:
     for account in told.accounts:
         fields = account.fields
         assert str(fields["contract_start"]) < str(fields["contract_end"])
+        begun = FIRST + timedelta(days=account.begins)
+        signed = date.fromisoformat(str(fields["contract_start"]))
+        # Newcomers signed days before; the others, whose first days are not told, before the story.
+        assert (begun - signed).days == 3 if account.begins else signed < FIRST
         assert isinstance(fields["seats"], int)
         assert fields["seats"] >= account.users
         assert (fields["status"] == "trial") == ("mrr" not in fields)

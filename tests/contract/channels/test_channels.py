@@ -1,0 +1,177 @@
+"""What every channel keeps: one try, one outcome, and no error but DeliveryError."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import pytest
+from pydantic import SecretStr
+
+from services.notifier import templates
+from services.notifier.channels import Channel, DeliveryError
+from services.notifier.channels.email import Email, server_of
+from services.notifier.channels.slack import open_slack
+from services.notifier.domain.attempts import Class
+from tests.standins.mail import FakeMail, fake_mail
+from tests.standins.slack import Answer, FakeSlack, Hang, Reset, Turn, fake_slack, rate_limited
+from tests.unit.notifier.factories import message
+
+LIMIT = timedelta(seconds=0.5)
+Fault = Literal["later", "pause", "refused", "hang", "cut"]
+KINDS = {
+    "later": Class.TRANSIENT,
+    "pause": Class.PAUSE,
+    "refused": Class.BAD_MESSAGE,
+    "hang": Class.AMBIGUOUS,
+    "cut": Class.AMBIGUOUS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A channel and the server at its other end."""
+
+    channel: Channel
+    server: FakeSlack | FakeMail
+
+    def will(self, fault: Fault) -> None:
+        if isinstance(self.server, FakeSlack):
+            turns: dict[Fault, Turn] = {
+                "later": Answer(status=500),
+                "pause": rate_limited("7"),
+                "refused": Answer(status=400, body="invalid_payload"),
+                "hang": Hang(seconds=30),
+                "cut": Reset(),
+            }
+            self.server.script.append(turns[fault])
+        else:
+            said = {"later": "451 4.3.0 later", "pause": "421 4.3.2 closing", "refused": "554 no"}
+            self.server.at_data.append(said.get(fault, fault))
+
+    @property
+    def tries(self) -> int:
+        if isinstance(self.server, FakeSlack):
+            return len(self.server.asked_at)
+        return self.server.attempts
+
+    @property
+    def taken(self) -> int:
+        return len(self.server.posted if isinstance(self.server, FakeSlack) else self.server.taken)
+
+
+@pytest.fixture(params=["slack", "email"])
+async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+    opener = _slack if request.param == "slack" else _email
+    async with opener() as made:
+        yield made
+
+
+async def test_a_message_is_handed_over_once(pair: Pair) -> None:
+    await pair.channel.send(message())
+    assert (pair.taken, pair.tries) == (1, 1)
+
+
+@pytest.mark.parametrize("fault", list(KINDS))
+async def test_a_fault_has_its_class_and_is_not_tried_again(pair: Pair, fault: Fault) -> None:
+    pair.will(fault)
+    with pytest.raises(DeliveryError) as caught:
+        await pair.channel.send(message())
+    assert caught.value.failure.kind is KINDS[fault]
+    assert pair.tries == 1
+
+
+async def test_the_next_message_passes_after_a_fault(pair: Pair) -> None:
+    pair.will("cut")
+    with pytest.raises(DeliveryError):
+        await pair.channel.send(message())
+    before = pair.taken
+    await pair.channel.send(message())
+    assert pair.taken == before + 1
+
+
+async def test_a_server_that_is_not_there_is_transient() -> None:
+    """Nothing was sent, so nothing can arrive twice."""
+    for opener in (_slack, _email):
+        async with opener(port=1) as nobody:
+            with pytest.raises(DeliveryError) as caught:
+                await nobody.channel.send(message())
+        assert caught.value.failure.kind is Class.TRANSIENT
+
+
+async def test_a_failure_tells_no_secret(pair: Pair) -> None:
+    pair.will("hang")
+    with pytest.raises(DeliveryError) as caught:
+        await pair.channel.send(message())
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(caught.value.failure)
+
+
+async def test_cancelling_a_send_ends_at_once(pair: Pair) -> None:
+    pair.will("hang")
+    task = asyncio.create_task(pair.channel.send(message()))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    async with asyncio.timeout(0.3):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_slack_is_not_led_elsewhere_by_a_redirect() -> None:
+    async with _slack() as pair:
+        assert isinstance(pair.server, FakeSlack)
+        target = ("Location", pair.server.url)
+        pair.server.script.append(Answer(status=302, headers=(target,)))
+        with pytest.raises(DeliveryError) as caught:
+            await pair.channel.send(message())
+        assert caught.value.failure.kind is Class.TRANSIENT
+        assert pair.tries == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("450 4.2.1 greylisted", Class.TRANSIENT),
+        ("421 4.3.2 closing", Class.PAUSE),
+        ("550 5.1.1 no such user", Class.DESTINATION_BROKEN),
+        ("530 5.7.0 sign in first", Class.INTEGRATION_BROKEN),
+    ],
+)
+async def test_mail_refused_for_its_recipient(said: str, kind: Class) -> None:
+    async with _email() as pair:
+        assert isinstance(pair.server, FakeMail)
+        pair.server.at_recipient.append(said)
+        with pytest.raises(DeliveryError) as caught:
+            await pair.channel.send(message())
+        assert caught.value.failure.kind is kind
+        assert pair.taken == 0
+
+
+async def test_mail_is_not_sent_in_the_clear_where_encryption_is_required() -> None:
+    async with _email(option="?starttls=required") as pair:
+        with pytest.raises(DeliveryError) as caught:
+            await pair.channel.send(message())
+        assert caught.value.failure.kind is Class.INTEGRATION_BROKEN
+        assert pair.taken == 0
+
+
+@asynccontextmanager
+async def _slack(port: int | None = None) -> AsyncIterator[Pair]:
+    async with fake_slack() as server:
+        url = f"http://127.0.0.1:{port or server.port}/services/T/B/secret"
+        async with open_slack(SecretStr(url), pace=timedelta(0), limit=LIMIT) as channel:
+            yield Pair(channel=channel, server=server)
+
+
+@asynccontextmanager
+async def _email(port: int | None = None, option: str = "") -> AsyncIterator[Pair]:
+    async with fake_mail() as server:
+        channel = Email(
+            server_of(SecretStr(f"smtp://127.0.0.1:{port or server.port}{option}")),
+            sender="perennial@vendor.example",
+            templates=templates.load("services.notifier.channels"),
+            limit=LIMIT,
+        )
+        yield Pair(channel=channel, server=server)
