@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+import uvloop
 
 from shared import logging as logs
 from shared.credentials import Scope
@@ -318,7 +319,7 @@ def _run(work: Coroutine[Any, Any, T], *, usage: type[PerennialError] = Misconfi
     Exit codes: 1 it went wrong, 2 (Misconfigured or `usage`) the caller must ask otherwise.
     """
     try:
-        return asyncio.run(work)
+        return uvloop.run(work)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except (PerennialError, BaseExceptionGroup) as error:

@@ -4,7 +4,7 @@ Key and value stay as they were; why and where is in the headers, under Kafka Co
 """
 
 from shared.errors import InvalidMessage
-from shared.log import MAX_RECORD_BYTES, Record, StoredRecord, TopicPartition
+from shared.log import MAX_RECORD_BYTES, Record, StoredRecord, TopicPartition, size_of
 
 _PREFIX = "__connect.errors."
 

@@ -17,6 +17,7 @@ from services.notifier.console.guard import Guard, known_hosts
 from services.notifier.console.pages import Assets, Pages, create_app, load_assets
 from services.notifier.console.scoring import ScoringApi
 from services.notifier.delivery import Sender
+from services.notifier.domain import calendar
 from services.notifier.domain.attempts import Patience
 from services.notifier.intake import TOPICS, Intake
 from services.notifier.metrics import NotifierMetrics
@@ -51,6 +52,7 @@ async def run(
 ) -> None:
     """Run until `stop`; the message in hand is sent and recorded, then the console closes."""
     check(settings)
+    await asyncio.to_thread(calendar.known_zones)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(
             database.open_engine(

@@ -1,9 +1,9 @@
 """Working days in the zone of the account: when an intervention is due."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from shared.messages import Band
 
@@ -12,16 +12,15 @@ _WEEKEND = frozenset({5, 6})
 _DAYS_TO_ACT = {Band.CRITICAL: 1, Band.AT_RISK: 3, Band.WATCH: 5, Band.HEALTHY: 5}
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=1)
+def known_zones() -> Mapping[str, tzinfo]:
+    """All zones there are. The first call reads their files: make it at start, off the loop."""
+    return {name: ZoneInfo(name) for name in available_timezones()}
+
+
 def zone_of(name: str | None) -> tzinfo:
-    """The zone of that IANA name; UTC where it is unknown or hostile."""
-    if not name:
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        # ZoneInfo reads a file of that name: "../x", NUL and folders raise all of these.
-        return UTC
+    """The zone of that IANA name; UTC where it is not known."""
+    return known_zones().get(name or "", UTC)
 
 
 def is_working_day(day: date, *, days_off: Container[date] = frozenset()) -> bool:

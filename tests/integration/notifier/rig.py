@@ -1,5 +1,6 @@
 """A notifier without its loops: batches in by hand, one delivery at a time, real servers around."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from services.notifier.channels import Channel
 from services.notifier.channels.email import Email, server_of
 from services.notifier.channels.slack import open_slack
 from services.notifier.delivery import Sender
+from services.notifier.domain import calendar
 from services.notifier.domain.attempts import Patience
 from services.notifier.intake import Intake
 from services.notifier.metrics import NotifierMetrics
@@ -155,6 +157,7 @@ async def open_rig(
     limit: timedelta = timedelta(seconds=5),
 ) -> AsyncIterator[Rig]:
     metrics = NotifierMetrics(CollectorRegistry())
+    await asyncio.to_thread(calendar.known_zones)
     routes = Routes(slack=slack is not None, email=mail is not None, fallback_owner=FALLBACK)
     async with AsyncExitStack() as stack:
         channels: dict[str, Channel] = {}
