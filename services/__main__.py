@@ -275,18 +275,21 @@ def _order(
 ) -> "Order":
     from rich.console import Console  # noqa: PLC0415
 
+    from services.importing.errors import Unusable  # noqa: PLC0415
     from services.importing.imports import Order  # noqa: PLC0415
+    from services.importing.mapping import parse_mapping  # noqa: PLC0415
 
-    pairs = [one.partition("=") for one in mapping or []]
-    if wrong := [field for field, equals, _ in pairs if not equals or not field]:
-        _fail(f"--map wants field=column, not {wrong[0]!r}", code=2)
+    try:
+        fields = parse_mapping(mapping or [])
+    except Unusable as error:
+        _fail(str(error), code=2)
     return Order(
         path=file,
         url=url or f"http://127.0.0.1:{os.environ.get('INGEST_PORT') or 8080}",
         key=key,
         data_dir=_read_or_fail(ProcessSettings).perennial_data_dir,
         console=Console(stderr=True),
-        mapping={field: column for field, _, column in pairs},
+        mapping=fields,
         rejects=rejects,
         from_start=from_start,
     )

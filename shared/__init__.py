@@ -1,1 +1,1 @@
-"""What every service needs and none owns: messages, the log, the database, the frame of a process."""
+"""What every service needs and none owns: messages, log, database, the frame of a process."""

@@ -53,7 +53,7 @@ async def open_engine(
 
 
 async def driver(connection: AsyncConnection) -> asyncpg.Connection:
-    """asyncpg's own connection under SQLAlchemy's, for COPY and arrays in the hot paths.
+    """The driver's own connection under SQLAlchemy's, for COPY and arrays in the hot paths.
 
     What runs on it is part of the same transaction only once SQLAlchemy has begun it: execute a
     statement through `connection` first.

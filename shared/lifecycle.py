@@ -195,7 +195,7 @@ class PortTaken(PerennialError):
 def admin_app(frame: Frame, refresh: Callable[[], Awaitable[None]] | None = None) -> ASGIApp:
     """/livez (alias /healthz), /readyz and /metrics; asks no dependency."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         match scope["path"].rstrip("/"):

@@ -132,7 +132,7 @@ class DirectoryChange(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AccountRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """The whole record of one account as scoring merged it (`accounts`, compacted, key: account)."""
+    """The whole record of one account, as scoring merged it (`accounts`, key: account)."""
 
     account: str
     updated_at: datetime

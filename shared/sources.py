@@ -53,4 +53,4 @@ def _apply(ring: KeyRing, key: bytes, value: bytes | None) -> None:
         ring.put(decode(WriteKey, value))
     except InvalidMessage as error:
         # One broken record must not lock everybody out; it stays visible in the log.
-        log.error("sources.invalid", detail=error.detail)
+        log.warning("sources.invalid", detail=error.detail)

@@ -1,7 +1,7 @@
 """Metrics that every service has, and the buckets that all histograms share.
 
 A service's own list is in its `metrics.py`. Labels are enums or bounded by configuration, never
-accounts, people, URLs or error texts; all label values start at zero, else `rate()` misses the first.
+accounts, people, URLs or error texts; label values start at zero, else `rate()` misses the first.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram

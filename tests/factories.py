@@ -9,6 +9,7 @@ import msgspec
 from shared.log import Batch, StoredRecord, TopicPartition
 from shared.messages import USAGE_EVENTS, AccountFields, DirectoryChange, UsageEvent, encode
 
+_FIRST_PARTITION = TopicPartition(USAGE_EVENTS, 0)
 NOW = datetime(2026, 6, 15, 12, 0, tzinfo=UTC)
 
 
@@ -41,7 +42,7 @@ def batch_of(
     messages: Iterable[msgspec.Struct | bytes],
     *,
     first: int = 0,
-    partition: TopicPartition = TopicPartition(USAGE_EVENTS, 0),
+    partition: TopicPartition = _FIRST_PARTITION,
     generation: int = 1,
 ) -> Batch:
     """The messages as consecutive records of one partition."""

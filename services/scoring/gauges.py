@@ -1,4 +1,4 @@
-"""Gauges that a query fills: counted every few seconds, as a scrape must not wait for PostgreSQL."""
+"""Gauges that a query fills, every few seconds: a scrape must not wait for PostgreSQL."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Scoring's SQL of the read API: lists by keyset, one account, its days, and the state of the work."""
+"""Scoring's SQL of the read API: lists by keyset, one account, its days, the state of the work."""
 
 from dataclasses import dataclass
 from datetime import date

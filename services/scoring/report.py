@@ -8,8 +8,10 @@ _SLICES = {"all": "all accounts", "team": "3 users and more"}
 def as_text(found: Evaluation) -> str:
     """Counts, a table per slice, and the gate line by line."""
     lines = [
-        f"{found.rows:,} rows of {found.accounts:,} accounts, {found.lost:,} lost;"
-        f" {found.tested:,} rows tested, each year on a model fitted before it",
+        (
+            f"{found.rows:,} rows of {found.accounts:,} accounts, {found.lost:,} lost;"
+            f" {found.tested:,} rows tested, each year on a model fitted before it"
+        ),
     ]
     for name, title in _SLICES.items():
         if name not in found.results:

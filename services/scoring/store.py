@@ -1,4 +1,4 @@
-"""Scoring's SQL of the intake side: plain functions on a connection, inside the caller's transaction.
+"""Scoring's SQL of intake: plain functions on a connection, inside the caller's transaction.
 
 Rows go in key order, so that two transactions never wait for each other in a circle.
 """

@@ -1,4 +1,4 @@
-"""Whole deployments as an operator would start them: embedded in one process, or on Kafka in three."""
+"""Whole deployments as an operator starts them: embedded in one process, on Kafka in three."""
 
 import asyncio
 import random

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -68,10 +68,10 @@ async def test_a_customer_who_fell_silent_reaches_slack_and_mail_exactly_once(
         )
         slack.script = deque([rate_limited("1"), Answer(status=500), Reset()])
         key = await asyncio.to_thread(deployment.new_key, *SCOPES)
+        renewal = datetime.now(UTC).date() + timedelta(days=60)
         await put_account(
             client, deployment, key, "acme", name="Acme <Corp>", owner="csm@example.com",
-            mrr="900", currency="EUR", contract_end=str(date.today() + timedelta(days=60)),
-            status="active",
+            mrr="900", currency="EUR", contract_end=renewal.isoformat(), status="active",
         )  # fmt: skip
         for account in ("globex", "initech"):
             await send(client, deployment, key, daily_use(account, first=60, last=0))

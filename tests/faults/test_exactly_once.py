@@ -8,6 +8,7 @@ How often: `make faults` runs every seed; a test run takes the first ones (FAULT
 import asyncio
 import os
 import random
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -167,7 +168,7 @@ async def send(log: Log, records: Sequence[Record], *, seconds: float) -> int:
 async def drained(stack: Stack, stored: int, *, seconds: float = 90) -> None:
     """Wait until every stored record has been passed, however it was counted."""
     async with asyncio.timeout(seconds):
-        while await stack.positions() < stored:
+        while await stack.positions() < stored:  # noqa: ASYNC110 - PostgreSQL tells no event
             await asyncio.sleep(0.2)
 
 
@@ -219,7 +220,8 @@ async def test_kill_9_at_random_moments_loses_nothing_and_counts_nothing_twice(
         assert kills >= 3
         assert lost_and_double(load.expected, await stack.counted()) == (0, 0)
         assert sum(worker.metric("perennial_events_total") for worker in stack.workers) > 0
-    print(f"seed {seed}: {stored} records, {kills} kills, 0 lost, 0 double")
+    # For `make faults`: the figures of each seed.
+    sys.stderr.write(f"\nseed {seed}: {stored} records, {kills} kills, 0 lost, 0 double\n")
 
 
 async def test_a_worker_that_comes_back_after_its_session_is_fenced(

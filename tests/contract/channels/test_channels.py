@@ -1,13 +1,16 @@
 """What every channel keeps: one try, one outcome, and no error but DeliveryError."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
+from aiosmtpd.smtp import AuthResult
 from pydantic import SecretStr
 
 from services.notifier import templates
@@ -20,6 +23,8 @@ from tests.standins.slack import Answer, FakeSlack, Hang, Reset, Turn, fake_slac
 from tests.unit.notifier.factories import message
 
 LIMIT = timedelta(seconds=0.5)
+# Self-signed for 127.0.0.1, made for these tests; its key protects nothing.
+CERTIFICATE = Path(__file__).parents[2] / "standins" / "mail.pem"
 Fault = Literal["later", "pause", "refused", "hang", "cut"]
 KINDS = {
     "later": Class.TRANSIENT,
@@ -175,3 +180,45 @@ async def _email(port: int | None = None, option: str = "") -> AsyncIterator[Pai
             limit=LIMIT,
         )
         yield Pair(channel=channel, server=server)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "password", "kind"),
+    [
+        pytest.param(True, "pass%2Fword", None, id="all is well"),
+        pytest.param(True, "wrong", Class.INTEGRATION_BROKEN, id="wrong password"),
+        pytest.param(False, "pass%2Fword", Class.INTEGRATION_BROKEN, id="unknown certificate"),
+    ],
+)
+async def test_mail_over_starttls_with_a_sign_in(
+    *, trusted: bool, password: str, kind: Class | None
+) -> None:
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_side.load_cert_chain(CERTIFICATE)
+    options = {
+        "tls_context": server_side,
+        "require_starttls": True,
+        "auth_required": True,
+        "authenticator": _sign_in,
+    }
+    url = f"me:{password}@127.0.0.1"
+    async with fake_mail(**options) as server:
+        channel = Email(
+            server_of(SecretStr(f"smtp://{url}:{server.port}?starttls=required")),
+            sender="perennial@vendor.example",
+            templates=templates.load("services.notifier.channels"),
+            limit=timedelta(seconds=5),
+            tls=ssl.create_default_context(cafile=CERTIFICATE) if trusted else None,
+        )
+        if kind is None:
+            await channel.send(message())
+        else:
+            with pytest.raises(DeliveryError) as caught:
+                await channel.send(message())
+            assert caught.value.failure.kind is kind
+        assert len(server.taken) == (kind is None)
+
+
+def _sign_in(_server: Any, _session: Any, _envelope: Any, _how: str, given: Any) -> AuthResult:
+    well = (given.login, given.password) == (b"me", b"pass/word")
+    return AuthResult(success=well, handled=False)

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from shared.database import is_away
 from shared.errors import InvalidMessage
 from shared.lifecycle import Loop, new_frame
 from shared.log import Batch, Consumer, TopicPartition, positions
@@ -152,7 +153,7 @@ class Working:
     async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
         """Wait for what the worker brings about; raises the worker's error where it has ended."""
         async with asyncio.timeout(GIVE_UP_SECONDS):
-            while not await holds():
+            while not await _holds(holds):
                 if self.task.done():
                     await self.task
                     raise AssertionError("the worker ended")
@@ -202,6 +203,15 @@ def once(disturb: Disturbance) -> Disturbance:
             await left.pop()(connection, batch)
 
     return first_only
+
+
+async def _holds(condition: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await condition()
+    except Exception as error:
+        if not is_away(error):
+            raise
+        return False  # the test has just sent the database away, also from under our question
 
 
 def _number(value: bytes | None) -> int:

@@ -124,6 +124,16 @@ async def test_a_sender_that_lost_its_lease_records_nothing(
     assert len(slack.posted) == 1
 
 
+async def test_an_orderly_stop_gives_the_claim_back_at_once(rig: Rig, slack: FakeSlack) -> None:
+    await rig.take(flag())
+    stop = asyncio.Event()
+    stop.set()
+    assert not await rig.sender.send_one(stop)
+    assert {(row.state, row.attempts) for row in await rig.deliveries()} == {("pending", 0)}
+    assert await rig.send_all() == 2
+    assert len(slack.posted) == 1
+
+
 async def test_two_senders_are_as_one(rig: Rig, slack: FakeSlack, mail: FakeMail) -> None:
     for number in range(20):
         await rig.take(flag(account=f"a{number}", flag_id=f"a{number}"))

@@ -1,6 +1,5 @@
 """Scoring's collaborators on a real database, with time as the test says."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
@@ -56,16 +55,16 @@ def relay(engine: AsyncEngine, log: PostgresLog, frame: Frame) -> Relay:
 
 
 @pytest.fixture
-async def sweep(
+def sweep(
     engine: AsyncEngine,
     partitions: Partitions,
     metrics: ScoringMetrics,
     relay: Relay,
     frame: Frame,
     time: Time,
-) -> AsyncIterator[Sweep]:
+) -> Sweep:
     loop = frame.loop("scoring", "sweep")
-    yield Sweep(
+    return Sweep(
         engine=engine,
         partitions=partitions,
         metrics=metrics,

@@ -81,7 +81,7 @@ async def test_a_silent_account_is_flagged_by_the_clock_alone_and_cleared_by_use
 
 
 async def test_a_flag_is_raised_once_per_episode(
-    intake: Intake, sweep: Sweep, engine: AsyncEngine, time: Time
+    intake: Intake, sweep: Sweep, engine: AsyncEngine
 ) -> None:
     await take_in(intake, use("acme", *range(30, 70)))
     for day in range(3):
