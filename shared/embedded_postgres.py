@@ -120,7 +120,9 @@ class _Server:
         unfinished.rename(self._data)
 
     def _start(self) -> None:
-        self._remove_stale_pid_file()
+        self._remove_stale_pid_files()
+        if self._answers():
+            return  # it was only slow
         self._log.unlink(missing_ok=True)
         options = " ".join(
             [
@@ -162,18 +164,23 @@ class _Server:
                 "stop",
             )  # fmt: skip
 
-    def _remove_stale_pid_file(self) -> None:
-        """A pid file whose process is gone, or is not the server of this folder, keeps nobody out."""
-        path = self._data / "postmaster.pid"
-        try:
-            pid = int(path.read_text().split("\n", 1)[0])
-        except (FileNotFoundError, ValueError):
-            path.unlink(missing_ok=True)
-            return
-        if not _serves(pid, self._data):
-            path.unlink()
-            return
-        # It is ours and does not answer: let it finish what it does (recovery, shutdown).
+    def _remove_stale_pid_files(self) -> None:
+        """Files whose process is gone, or is not the server of this folder, keep nobody out.
+
+        PostgreSQL asks only whether the process lives, of the socket's lock as of its own pid file.
+        """
+        for path in (self._data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*.lock")):
+            try:
+                pid = int(path.read_text().split("\n", 1)[0])
+            except (FileNotFoundError, ValueError):
+                path.unlink(missing_ok=True)
+                continue
+            self._let_finish(pid)
+            if not _serves(pid, self._data):
+                path.unlink(missing_ok=True)
+
+    def _let_finish(self, pid: int) -> None:
+        """Where it is ours and does not answer: wait for what it does (recovery, shutdown)."""
         deadline = time.monotonic() + _STOP_SECONDS
         while _serves(pid, self._data) and not self._answers():
             if time.monotonic() > deadline:

@@ -208,3 +208,10 @@ def _deliveries() -> None:
         postgresql_where=waits,
     )
     op.create_index("deliveries_by_number", "deliveries", ["number"], schema=_SCHEMA)
+    # Queues fill and drain faster than statistics of a share of the rows would notice.
+    for table in ("outbox", "deliveries"):
+        op.execute(
+            f"ALTER TABLE notifier.{table} SET (autovacuum_vacuum_scale_factor = 0,"
+            " autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0,"
+            " autovacuum_analyze_threshold = 1000)"
+        )

@@ -9,7 +9,7 @@ A pipeline's silence is not the customer's: with `data_stale` nothing is raised;
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
@@ -144,7 +144,7 @@ def summary(
         if value is not None:
             parts.append(f"{_money(value)} at risk.")
     if renewal is not None:
-        parts.append(_renewal(renewal, sight.indicators.as_of))
+        parts.append(_renewal(renewal, sight.now.astimezone(UTC).date()))
     return " ".join(parts)
 
 
@@ -286,8 +286,8 @@ def _money(value: ValueAtRisk) -> str:
     return f"{currency}{value.amount:,.0f}"
 
 
-def _renewal(renewal: date, as_of: date) -> str:
-    days = (renewal - as_of).days
+def _renewal(renewal: date, today: date) -> str:
+    days = (renewal - today).days
     if days < 0:
         return f"Renewal overdue since {renewal.isoformat()}."
     return f"Renews in {_days(days)} ({renewal.isoformat()})."

@@ -270,7 +270,7 @@ def test_a_summary_tells_risk_reason_money_and_renewal_in_one_line() -> None:
     assert summary(only({}, seen), seen, value=value, renewal=date(2026, 4, 14)) == (
         "Churn risk 34 % (at risk). "
         "Active on 9 of 90 days; a year ago 38, others 41: +0.8. "
-        "EUR 12,480 at risk. Renews in 45 days (2026-04-14)."
+        "EUR 12,480 at risk. Renews in 44 days (2026-04-14)."
     )
 
 
