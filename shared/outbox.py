@@ -119,7 +119,9 @@ class Relay:
                         await self._pause()
                 await self._publish_some(connection)
             finally:
-                await connection.execute(select(func.pg_advisory_unlock(key)))
+                # A connection that broke has lost the lock with its session, and would refuse.
+                if not connection.invalidated:
+                    await connection.execute(select(func.pg_advisory_unlock(key)))
 
     async def _publish_some(self, connection: AsyncConnection) -> int:
         rows = (
