@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -313,7 +314,8 @@ def _configure_logging(*, quiet: bool = False) -> None:
     level = settings.perennial_log_level
     if quiet and "PERENNIAL_LOG_LEVEL" not in os.environ:
         level = "warning"
-    logs.configure(level=level, form="console" if quiet else settings.perennial_log_format)
+    by_default = "console" if quiet or sys.stdout.isatty() else "json"
+    logs.configure(level=level, form=settings.perennial_log_format or by_default)
 
 
 def _run(work: Coroutine[Any, Any, T], *, usage: type[PerennialError] = Misconfigured) -> T:

@@ -9,7 +9,7 @@ import msgspec
 
 from services.process import announce_key
 from shared.credentials import KeyRing, NewKey, Scope, new_key
-from shared.errors import PerennialError
+from shared.errors import DependencyAway, PerennialError
 from shared.lifecycle import Loop, new_frame
 from shared.log import Log
 from shared.messages import WriteKey
@@ -58,10 +58,19 @@ async def read_all(log: Log) -> list[WriteKey]:
     """Every key that was ever made, the oldest first."""
     ring, stop, loaded = KeyRing(), asyncio.Event(), asyncio.Event()
     loop = Loop(service="cli", name="keys", metrics=new_frame().metrics)
-    async with asyncio.timeout(_READ_SECONDS), asyncio.TaskGroup() as group:
-        group.create_task(follow_keys(log, ring, loop, stop, loaded=loaded))
-        await loaded.wait()
-        stop.set()
+    following = asyncio.create_task(follow_keys(log, ring, loop, stop, loaded=loaded))
+    reading = asyncio.create_task(loaded.wait())
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            await asyncio.wait({following, reading}, return_when=asyncio.FIRST_COMPLETED)
+    except TimeoutError as error:
+        raise DependencyAway("the log") from error
+    finally:
+        reading.cancel()
+        following.cancel()
+        results = await asyncio.gather(following, return_exceptions=True)
+    if not loaded.is_set() and isinstance(results[0], Exception):
+        raise results[0]
     return ring.records()
 
 

@@ -5,10 +5,11 @@ PostgreSQL server. The services cannot tell the difference.
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,14 +24,15 @@ from shared.clock import system_clock
 from shared.credentials import Scope, Secret, new_key, record_of
 from shared.embedded_postgres import embedded_postgres
 from shared.errors import DependencyAway, Misconfigured, PerennialError
-from shared.lifecycle import Frame, admin_app, new_frame, serve, watch
+from shared.lifecycle import Frame, admin_app, new_frame, serve, stopped_within, watch
 from shared.log import Appended, Log, Record
 from shared.log.postgres import open_postgres_log
 from shared.log.topics import TOPICS
 from shared.messages import SOURCES, WriteKey, encode
-from shared.settings import DatabaseSettings, LogSettings, ProcessSettings, read
+from shared.settings import DatabaseSettings, LogSettings, ProcessSettings, Settings, read
 
 _HARD_STOP_SECONDS: Final = 40
+_READY_POLL_SECONDS: Final = 0.1
 _DEADLINE: Final = timedelta(seconds=10)
 
 log = logs.get(__name__)
@@ -87,103 +89,161 @@ async def open_backends(
 
 async def run_process(services: Collection[Service], stop: asyncio.Event) -> None:
     """Run the services until `stop`; raises the first failure after the others have stopped."""
-    settings = read(ProcessSettings)
+    process = read(ProcessSettings)
+    chosen = read_settings(services)
     failpoints.check_environment()
     frame = new_frame()
     frame.metrics.build_info.labels(version("perennial")).set(1)
-    needs_database = bool({Service.SCORING, Service.NOTIFIER} & set(services))
+    for service in services:
+        frame.health.starting(service)
     async with AsyncExitStack() as stack:
         # The admin port first: a slow start is seen as "not ready", not as "not there".
-        for service in services:
-            frame.health.starting(service)
-        await stack.enter_async_context(
-            serve(
-                admin_app(frame), host=admin_host(), port=settings.admin_port, name="admin",
-                grace_seconds=1,
-            )
-        )  # fmt: skip
+        await stack.enter_async_context(open_admin(frame, process))
         backends = await stack.enter_async_context(
             open_backends(
-                needs_database=needs_database,
-                prepare=settings.perennial_prepare,
-                settings=settings,
+                needs_database=bool({Service.SCORING, Service.NOTIFIER} & set(services)),
+                prepare=process.perennial_prepare,
+                settings=process,
             )
         )
-        if not settings.perennial_prepare:
+        if not process.perennial_prepare:
             await _check_topics(backends.log)
-        await run_services(services, backends, settings, frame, stop)
+        await run_services(chosen, backends, process, frame, stop)
     log.info("process.stopped")
 
 
+@asynccontextmanager
+async def open_admin(frame: Frame, process: ProcessSettings) -> AsyncIterator[None]:
+    # It follows PERENNIAL_HOST: a container's is asked from outside of it.
+    host = os.environ.get("PERENNIAL_HOST") or "127.0.0.1"
+    async with serve(
+        admin_app(frame), host=host, port=process.admin_port, name="admin", grace_seconds=1
+    ):
+        yield
+
+
+def read_settings(services: Collection[Service]) -> dict[Service, Settings]:
+    """The settings of each service; raises Misconfigured before anything has been started."""
+    return {service: _SETTINGS[service]() for service in sorted(services)}
+
+
 async def run_services(
-    services: Collection[Service],
+    chosen: Mapping[Service, Settings],
     backends: Backends,
-    settings: ProcessSettings,
+    process: ProcessSettings,
     frame: Frame,
     stop: asyncio.Event,
 ) -> None:
     """Each service in a task; one that fails stops the others, then its failure is raised."""
-    starts: dict[Service, Callable[[], Coroutine[object, object, None]]] = {
-        Service.INGEST: lambda: _run_ingest(backends, settings, frame, stop),
-        Service.SCORING: lambda: _run_scoring(backends, frame, stop),
-        Service.NOTIFIER: lambda: _run_notifier(backends, settings, frame, stop),
-    }
-    tasks = [asyncio.create_task(starts[one](), name=one) for one in sorted(services)]
-    watchdog = asyncio.create_task(watch(frame.health, stop), name="watchdog")
-    await asyncio.wait([*tasks, watchdog], return_when=asyncio.FIRST_COMPLETED)
+    tasks = [
+        asyncio.create_task(_RUN[service](settings, backends, process, frame, stop), name=service)
+        for service, settings in chosen.items()
+    ]
+    watching = [
+        asyncio.create_task(watch(frame.health, stop), name="watchdog"),
+        asyncio.create_task(_say_when_ready(chosen, frame, stop), name="ready"),
+    ]
+    await asyncio.wait([*tasks, watching[0]], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
-    results = await asyncio.gather(*tasks, watchdog, return_exceptions=True)
+    results = await asyncio.gather(*tasks, *watching, return_exceptions=True)
     failures = [result for result in results if isinstance(result, BaseException)]
     if failures:
         raise failures[0]
 
 
-async def _run_ingest(
-    backends: Backends, settings: ProcessSettings, frame: Frame, stop: asyncio.Event
+async def _say_when_ready(
+    chosen: Mapping[Service, Settings], frame: Frame, stop: asyncio.Event
 ) -> None:
-    from services.ingest.app import run  # noqa: PLC0415 - an image carries one service's extra
+    while frame.health.why_unready():
+        if await stopped_within(stop, _READY_POLL_SECONDS):
+            return
+    log.info("process.ready", services=[str(service) for service in chosen])
+
+
+# An image carries the extra of one service: each is imported where it is asked for.
+def _ingest_settings() -> Settings:
     from services.ingest.settings import IngestSettings  # noqa: PLC0415
 
-    ingest = read(IngestSettings)
-    if ingest.perennial_drain_seconds is None and backends.is_embedded:
+    return read(IngestSettings)
+
+
+def _scoring_settings() -> Settings:
+    from services.scoring.settings import ScoringSettings  # noqa: PLC0415
+
+    return read(ScoringSettings)
+
+
+def _notifier_settings() -> Settings:
+    from services.notifier.app import check  # noqa: PLC0415
+    from services.notifier.settings import NotifierSettings  # noqa: PLC0415
+
+    settings = read(NotifierSettings)
+    check(settings)
+    return settings
+
+
+async def _run_ingest(
+    settings: Settings,
+    backends: Backends,
+    process: ProcessSettings,
+    frame: Frame,
+    stop: asyncio.Event,
+) -> None:
+    from services.ingest.app import run  # noqa: PLC0415
+    from services.ingest.settings import IngestSettings  # noqa: PLC0415
+
+    assert isinstance(settings, IngestSettings)  # noqa: S101 - the tables below say so
+    if settings.perennial_drain_seconds is None and backends.is_embedded:
         # No balancer stands before one machine: nobody needs to be told before the port closes.
-        ingest = ingest.model_copy(update={"perennial_drain_seconds": 0.0})
-    await run(
-        ingest,
-        log=backends.log,
-        user_key=user_hash_key(settings),
-        frame=frame,
-        stop=stop,
-    )
+        settings = settings.model_copy(update={"perennial_drain_seconds": 0.0})
+    await run(settings, log=backends.log, user_key=user_hash_key(process), frame=frame, stop=stop)
 
 
-async def _run_scoring(backends: Backends, frame: Frame, stop: asyncio.Event) -> None:
+async def _run_scoring(
+    settings: Settings,
+    backends: Backends,
+    _process: ProcessSettings,
+    frame: Frame,
+    stop: asyncio.Event,
+) -> None:
     from services.scoring.app import run  # noqa: PLC0415
     from services.scoring.settings import ScoringSettings  # noqa: PLC0415
 
-    await run(
-        read(ScoringSettings),
-        log=backends.log,
-        database_url=backends.database,
-        frame=frame,
-        stop=stop,
-    )
+    assert isinstance(settings, ScoringSettings)  # noqa: S101
+    await run(settings, log=backends.log, database_url=backends.database, frame=frame, stop=stop)
 
 
 async def _run_notifier(
-    backends: Backends, settings: ProcessSettings, frame: Frame, stop: asyncio.Event
+    settings: Settings,
+    backends: Backends,
+    process: ProcessSettings,
+    frame: Frame,
+    stop: asyncio.Event,
 ) -> None:
     from services.notifier.app import run  # noqa: PLC0415
     from services.notifier.settings import NotifierSettings  # noqa: PLC0415
 
+    assert isinstance(settings, NotifierSettings)  # noqa: S101
     await run(
-        read(NotifierSettings),
+        settings,
         log=backends.log,
         database_url=backends.database,
-        scoring_key=await console_key(settings, backends.log),
+        scoring_key=await console_key(process, backends.log),
         frame=frame,
         stop=stop,
     )
+
+
+_SETTINGS: Final = {
+    Service.INGEST: _ingest_settings,
+    Service.SCORING: _scoring_settings,
+    Service.NOTIFIER: _notifier_settings,
+}
+_RUN: Final = {
+    Service.INGEST: _run_ingest,
+    Service.SCORING: _run_scoring,
+    Service.NOTIFIER: _run_notifier,
+}
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
@@ -199,11 +259,6 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask, number.name)
-
-
-def admin_host() -> str:
-    """The admin port follows PERENNIAL_HOST: a container's is reached from outside it."""
-    return os.environ.get("PERENNIAL_HOST") or "127.0.0.1"
 
 
 def user_hash_key(settings: ProcessSettings) -> bytes:
@@ -243,18 +298,16 @@ async def announce_key(opened: Log, record: WriteKey) -> None:
 
 def _kept_secret(path: Path, make: Callable[[], str]) -> str:
     """A secret that this deployment made once and keeps, readable by its user alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # Written aside and linked: another process never reads half a secret.
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written aside, then linked: another process never reads half a secret, and the one that
+        # links first has made it for all.
         new = path.with_suffix(f".{os.getpid()}")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(make())
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(new, path)
-        finally:
-            new.unlink()
-    except FileExistsError:
-        pass
+        new.unlink()
     return path.read_text().strip()
 
 

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
-from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from shared.errors import DependencyAway
 
@@ -20,13 +21,19 @@ _SERVER_SETTINGS = {
     # Compiling a plan costs more than it saves on our short statements.
     "jit": "off",
 }
+# The driver reads the URL itself: it knows every parameter of libpq (sslmode, host=/socket ...).
+_DIALECT = "postgresql+asyncpg://"
 _CONNECT_SECONDS = 5
 _COMMAND_SECONDS = 40  # half-open connections answer nothing: the client needs a limit too
 
 
-def sqlalchemy_url(database_url: str) -> URL:
-    """The URL for SQLAlchemy's asyncpg dialect from a plain `postgresql://` one."""
-    return make_url(database_url).set(drivername="postgresql+asyncpg")
+def plain_engine(database_url: str) -> AsyncEngine:
+    """An engine without limits and without a pool, for jobs such as migrations."""
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(database_url, timeout=_CONNECT_SECONDS)
+
+    return create_async_engine(_DIALECT, async_creator=connect, poolclass=NullPool)
 
 
 @asynccontextmanager
@@ -34,17 +41,22 @@ async def open_engine(
     database_url: str, *, application: str, pool_size: int = 10
 ) -> AsyncIterator[AsyncEngine]:
     """An engine whose connections carry our limits; connects at first use, not here."""
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(
+            database_url,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=_COMMAND_SECONDS,
+            server_settings={**_SERVER_SETTINGS, "application_name": application},
+        )
+
     engine = create_async_engine(
-        sqlalchemy_url(database_url),
+        _DIALECT,
+        async_creator=connect,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=_CONNECT_SECONDS,
         pool_pre_ping=True,
-        connect_args={
-            "timeout": _CONNECT_SECONDS,
-            "command_timeout": _COMMAND_SECONDS,
-            "server_settings": {**_SERVER_SETTINGS, "application_name": application},
-        },
     )
     try:
         yield engine
@@ -83,7 +95,8 @@ def is_away(error: BaseException) -> bool:
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(error, _AWAY)
-    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError)
+    # The pool's: a server that hangs holds every connection.
+    return isinstance(error, OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -100,7 +113,12 @@ def is_data_error(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.orig is not None:
         cause = getattr(error.orig, "__cause__", None) or error.orig
     return isinstance(
-        cause, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | UnicodeEncodeError
+        cause,
+        asyncpg.DataError
+        | asyncpg.IntegrityConstraintViolationError
+        # What COPY refuses is raised as it is.
+        | UnicodeEncodeError
+        | OverflowError,
     )
 
 

@@ -9,11 +9,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from shared import logging as logs
-from shared.database import is_transient, sqlalchemy_url
+from shared.database import is_transient, plain_engine
 
 FOLDER = Path(__file__).parent.parent / "deploy" / "migrations"
 
@@ -26,7 +24,7 @@ log = logs.get(__name__)
 
 async def upgrade(database_url: str) -> None:
     """Migrate to the newest revision; several processes at once wait for each other."""
-    engine = create_async_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+    engine = plain_engine(database_url)
     try:
         for attempt in range(_TRIES):
             try:
@@ -46,7 +44,7 @@ async def upgrade(database_url: str) -> None:
 
 
 async def is_current(database_url: str) -> bool:
-    engine = create_async_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+    engine = plain_engine(database_url)
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(_current) == _newest()

@@ -27,7 +27,6 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared import database, failpoints
@@ -94,7 +93,7 @@ class Relay:
         while not stop.is_set():
             try:
                 await self._hold_and_publish(stop)
-            except (DBAPIError, OSError, TimeoutError, LogUnavailable) as error:
+            except Exception as error:
                 if not isinstance(error, LogUnavailable) and not database.is_away(error):
                     raise
                 log_.warning("relay.away", table=str(self._table), cause=type(error).__name__)

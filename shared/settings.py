@@ -17,7 +17,13 @@ from shared.errors import Misconfigured
 class Settings(BaseSettings):
     """A frozen group of settings; a field's name in upper case is its environment variable."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        # A secret that is too short would be in the traceback.
+        hide_input_in_errors=True,
+    )
 
 
 class ProcessSettings(Settings):
@@ -30,7 +36,11 @@ class ProcessSettings(Settings):
         default=9100, ge=0, le=65535, description="/livez, /readyz, /metrics; never publish it"
     )
     perennial_log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
-    perennial_log_format: str = Field(default="json", pattern="^(json|console)$")
+    perennial_log_format: str | None = Field(
+        default=None,
+        pattern="^(json|console)$",
+        description="json or console; default: console on a terminal, else json",
+    )
     perennial_prepare: bool = Field(
         default=True, description="migrate the database and create topics at start"
     )
@@ -70,7 +80,6 @@ class DatabaseSettings(Settings):
     database_url: SecretStr | None = Field(
         default=None, description="postgresql://...; absent: embedded, in PERENNIAL_DATA_DIR"
     )
-    database_pool_size: int = Field(default=10, ge=2, le=100)
 
 
 S = TypeVar("S", bound=Settings)

@@ -16,6 +16,7 @@ from shared.log.patience import enter_when_reachable
 from shared.messages import SOURCES, WriteKey, decode
 
 _WAIT = timedelta(milliseconds=500)
+_FIRST_WAIT = timedelta(milliseconds=50)
 
 log = logs.get(__name__)
 
@@ -31,7 +32,9 @@ async def follow_keys(
         if consumer is None:
             return
         while not stop.is_set():
-            batches = await consumer.fetch(max_records=1_000, wait=_WAIT)
+            # Until all is read there is no time to wait for more.
+            wait = _WAIT if loaded.is_set() else _FIRST_WAIT
+            batches = await consumer.fetch(max_records=1_000, wait=wait)
             for batch in batches:
                 for record in batch.records:
                     _apply(ring, record.key, record.value)

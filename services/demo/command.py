@@ -11,10 +11,18 @@ from rich.console import Console
 from services import keys
 from services.demo.catchers import Catchers, open_catchers
 from services.demo.run import DemoResult, run_demo
-from services.process import Backends, Service, open_backends, run_services, stop_on_signals
+from services.process import (
+    Backends,
+    Service,
+    open_admin,
+    open_backends,
+    read_settings,
+    run_services,
+    stop_on_signals,
+)
 from shared.clock import system_clock
 from shared.credentials import Scope, Secret
-from shared.lifecycle import admin_app, new_frame, serve
+from shared.lifecycle import new_frame
 from shared.settings import ProcessSettings, read
 
 _SOURCE: Final = "demo"
@@ -50,11 +58,10 @@ async def run(*, once: bool) -> None:
             open_backends(needs_database=True, settings=settings)
         )
         frame = new_frame()
-        await stack.enter_async_context(
-            serve(admin_app(frame), host="127.0.0.1", port=settings.admin_port, name="admin")
-        )
+        await stack.enter_async_context(open_admin(frame, settings))
+        services = read_settings(list(Service))
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_services(list(Service), backends, settings, frame, stop))
+            group.create_task(run_services(services, backends, settings, frame, stop))
             told = group.create_task(_tell(backends, catchers, console, settings, stop))
             await asyncio.wait({told})
             if not once and not told.cancelled() and told.exception() is None:

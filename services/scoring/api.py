@@ -46,7 +46,7 @@ def api(  # noqa: C901 - the routes stand together
     async def authorised(request: Request) -> None:
         key = keys.check(bearer(request.headers.get("authorization")), now=clock())
         if isinstance(key, Refusal):
-            raise _refused(401, "unauthorized", "the key is missing, unknown, expired or revoked")
+            raise _refused(401, "invalid_key", "the key is missing, unknown, expired or revoked")
         if Scope.ACCOUNTS_READ not in key.scopes:
             raise _refused(403, "scope_missing", f"the key lacks the scope {Scope.ACCOUNTS_READ}")
 

@@ -204,7 +204,7 @@ def _flag_row(one: Assessment, change: FlagChange, now: datetime) -> FlagRow:
         raised_at=decision.raised_at or now,
         updated_at=now,
         cleared_at=now if decision.change == "cleared" else None,
-        band=one.band.band,
+        band=change.band,
         risk=one.risk,
         summary=change.summary,
     )
@@ -223,7 +223,7 @@ def _flag_event(one: Assessment, change: FlagChange, now: datetime) -> FlagEvent
         episode=decision.state.episode,
         as_of=now,
         raised_at=decision.raised_at or now,
-        band=one.band.band,
+        band=change.band,
         risk=one.risk,
         value_at_risk=change.value,
         renewal_date=renewal_date(one.fields, one.indicators.as_of),

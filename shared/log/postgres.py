@@ -114,7 +114,7 @@ class _Waiting:
     topic: str
     records: Sequence[Record]
     bytes: int
-    done: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.Future())
+    done: "asyncio.Future[None]" = field(default_factory=asyncio.Future)
 
 
 @asynccontextmanager
@@ -375,6 +375,7 @@ DELETE FROM log.records WHERE (topic, partition, "offset") IN (
 _DELETE_REPLACED = """
 DELETE FROM log.records AS old WHERE topic = $1 AND partition = $2 AND EXISTS (
     SELECT FROM log.records AS new
-    WHERE new.topic = $1 AND new.partition = $2 AND new.key = old.key AND new."offset" > old."offset"
+    WHERE new.topic = $1 AND new.partition = $2 AND new.key = old.key
+    AND new."offset" > old."offset"
 )
 """

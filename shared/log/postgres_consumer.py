@@ -115,7 +115,8 @@ class PostgresConsumer:
             position = self._positions.get(partition, 0)
             rows = await self._pool.fetch(
                 'SELECT "offset", key, value, headers, appended_at FROM log.records'
-                ' WHERE topic = $1 AND partition = $2 AND "offset" >= $3 ORDER BY "offset" LIMIT $4',
+                ' WHERE topic = $1 AND partition = $2 AND "offset" >= $3'
+                ' ORDER BY "offset" LIMIT $4',
                 partition.topic,
                 partition.partition,
                 position,

@@ -236,7 +236,7 @@ class Worker:
         self._metrics.quarantined.labels(self._service, batch.partition.topic, error.code).inc()
 
     async def _progressed_unless_behind(self) -> None:
-        """An empty fetch is progress only where nothing waits: a stuck client fetches nothing too."""
+        """An empty fetch is progress only where nothing waits: a stuck client fetches none too."""
         try:
             lag = await self._consumer.lag()
         except LogUnavailable:

@@ -72,7 +72,12 @@ def age(then: datetime, now: datetime) -> str:
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size} {unit}"
-    return "now"
+    return "just now"
+
+
+def ago(then: datetime, now: datetime) -> str:
+    since = age(then, now)
+    return since if since == "just now" else f"{since} ago"
 
 
 def due(then: datetime, zone: str | None) -> str:
@@ -100,7 +105,10 @@ def in_days(day: date | None, today: date) -> str:
 
 
 def change(share: float | None) -> str:
-    return "" if share is None else f"{share * 100:+,.0f} %"
+    """As a share, or as a multiple where a share says nothing any more."""
+    if share is None:
+        return ""
+    return f"{share * 100:+,.0f} %" if share < 10 else f"x {share + 1:,.0f}"
 
 
 def amount(value: ValueAtRisk | None) -> str:
@@ -162,6 +170,7 @@ def install(templates: jinja2.Environment) -> None:
         "amount": amount,
         "baseline": baseline,
         "change": change,
+        "ago": ago,
         "due": due,
         "figure": wording.figure,
         "happened": happened,

@@ -39,6 +39,7 @@ class FlagChange:
     """A decision with what its message says; `decision.change` None: held back."""
 
     decision: Decision
+    band: Band
     value: ValueAtRisk | None
     summary: str
 
@@ -109,11 +110,7 @@ def _assess_one(
         now=now,
         reasons=reasons,
     )
-    for_money = flags.assumed_risk(
-        risk, subject.last_risk, rules.thresholds(model.base_rate)[Band.AT_RISK]
-    )
-    value = flags.value_at_risk(for_money, subject.fields)
-    renewal = renewal_date(subject.fields, seen.as_of)
+    threshold = rules.thresholds(model.base_rate)[Band.AT_RISK]
     return Assessment(
         account=subject.account,
         fields=subject.fields,
@@ -121,16 +118,26 @@ def _assess_one(
         risk=risk,
         last_risk=subject.last_risk if risk is None else risk,
         band=band,
-        value=None if risk is None else value,
+        value=None if risk is None else flags.value_at_risk(risk, subject.fields),
         reasons=reasons,
         flags=tuple(
-            FlagChange(
-                decision=decision,
-                value=value,
-                summary=flags.summary(decision, sight, value=value, renewal=renewal),
-            )
+            _flag_change(decision, sight, subject.last_risk, threshold)
             for decision in flags.decide(subject.flags, sight)
         ),
+    )
+
+
+def _flag_change(
+    decision: Decision, sight: Sight, last_risk: float | None, threshold: float
+) -> FlagChange:
+    told = flags.risk_told(decision.reason, sight.risk, last_risk, threshold)
+    value = flags.value_at_risk(told, sight.fields)
+    renewal = renewal_date(sight.fields, sight.indicators.as_of)
+    return FlagChange(
+        decision=decision,
+        band=flags.band_told(decision.reason, sight.band),
+        value=value,
+        summary=flags.summary(decision, sight, value=value, renewal=renewal),
     )
 
 

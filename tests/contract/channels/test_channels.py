@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,8 +24,6 @@ from tests.standins.slack import Answer, FakeSlack, Hang, Reset, Turn, fake_slac
 from tests.unit.notifier.factories import message
 
 LIMIT = timedelta(seconds=0.5)
-# Self-signed for 127.0.0.1, made for these tests; its key protects nothing.
-CERTIFICATE = Path(__file__).parents[2] / "standins" / "mail.pem"
 Fault = Literal["later", "pause", "refused", "hang", "cut"]
 KINDS = {
     "later": Class.TRANSIENT,
@@ -33,6 +32,25 @@ KINDS = {
     "hang": Class.AMBIGUOUS,
     "cut": Class.AMBIGUOUS,
 }
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 with its key in one file, made anew: no key lies in the project."""
+    folder = tmp_path_factory.mktemp("certificate")
+    key, chain = folder / "key.pem", folder / "chain.pem"
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", str(key), "-out", str(chain),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    both = folder / "mail.pem"
+    both.write_bytes(chain.read_bytes() + key.read_bytes())
+    return both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,10 +209,10 @@ async def _email(port: int | None = None, option: str = "") -> AsyncIterator[Pai
     ],
 )
 async def test_mail_over_starttls_with_a_sign_in(
-    *, trusted: bool, password: str, kind: Class | None
+    certificate: Path, *, trusted: bool, password: str, kind: Class | None
 ) -> None:
     server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server_side.load_cert_chain(CERTIFICATE)
+    server_side.load_cert_chain(certificate)
     options = {
         "tls_context": server_side,
         "require_starttls": True,
@@ -208,7 +226,7 @@ async def test_mail_over_starttls_with_a_sign_in(
             sender="perennial@vendor.example",
             templates=templates.load("services.notifier.channels"),
             limit=timedelta(seconds=5),
-            tls=ssl.create_default_context(cafile=CERTIFICATE) if trusted else None,
+            tls=ssl.create_default_context(cafile=certificate) if trusted else None,
         )
         if kind is None:
             await channel.send(message())

@@ -96,7 +96,7 @@ async def test_rows_stay_while_the_log_is_away_and_leave_when_it_is_back(
             await migrations.upgrade(url)
             async with open_postgres_log(url) as log:
                 await log.create_topics(TOPICS)
-                loop = _CountingLoop(service="scoring", name="relay", metrics=new_frame().metrics)
+                loop = _CountingLoop()
                 async with _relay(engine, log, loop) as relay:
                     await _put(engine, [_record(0)])
                     await _until(lambda: _is_empty(engine))
@@ -148,7 +148,7 @@ async def test_a_relay_without_the_lock_that_is_woken_does_not_spin(
         key = func.hashtext(f"outbox:{outbox}")
         await holder.execute(select(func.pg_advisory_lock(key)))
         await holder.commit()
-        loop = _CountingLoop(service="scoring", name="relay", metrics=new_frame().metrics)
+        loop = _CountingLoop()
         async with _relay(engine, log, loop) as waiting:
             await _until(lambda: _true(loop.rounds >= 1))
             waiting.wake()
@@ -194,9 +194,8 @@ async def test_a_relay_that_died_before_the_delete_publishes_the_same_again(
 
 
 class _CountingLoop(Loop):
-    __slots__ = ("rounds",)
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        super().__init__(service="scoring", name="relay", metrics=new_frame().metrics)
         self.rounds = 0
 
     def progressed(self) -> None:

@@ -74,7 +74,7 @@ def test_any_account_has_an_address(account_id: str, url: str) -> None:
 
 def test_ages_are_in_the_largest_whole_unit() -> None:
     ages = [age(NOW - timedelta(seconds=s), NOW) for s in (0, 59, 60, 7_199, 90_000, -5)]
-    assert ages == ["now", "now", "1 min", "1 h", "1 d", "now"]
+    assert ages == ["just now", "just now", "1 min", "1 h", "1 d", "just now"]
 
 
 def test_only_known_facts_are_listed() -> None:

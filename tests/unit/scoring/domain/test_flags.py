@@ -13,8 +13,9 @@ from services.scoring.domain.flags import (
     FlagState,
     Sight,
     Why,
-    assumed_risk,
+    band_told,
     decide,
+    risk_told,
     summary,
     value_at_risk,
 )
@@ -258,10 +259,24 @@ def test_money_is_rounded_to_cents_half_up() -> None:
 
 
 def test_a_silent_account_without_a_risk_counts_its_last_one_or_the_threshold() -> None:
-    assert assumed_risk(0.2, 0.4, 0.08) == 0.2
-    assert assumed_risk(None, 0.4, 0.08) == 0.4
-    assert assumed_risk(None, 0.0, 0.08) == 0.0
-    assert assumed_risk(None, None, 0.08) == 0.08
+    assert risk_told(RISK, 0.2, 0.4, 0.08) == 0.2
+    assert risk_told(RISK, None, 0.4, 0.08) == 0.4
+    assert risk_told(RISK, None, 0.0, 0.08) == 0.0
+    assert risk_told(RISK, None, None, 0.08) == 0.08
+
+
+def test_silence_counts_at_least_as_at_risk_though_the_model_is_slow_to_see_it() -> None:
+    assert risk_told(SILENT, 0.001, None, 0.08) == 0.08
+    assert risk_told(SILENT, 0.2, None, 0.08) == 0.2
+    assert band_told(SILENT, Band.HEALTHY) is Band.AT_RISK
+    assert band_told(SILENT, Band.CRITICAL) is Band.CRITICAL
+    assert band_told(RISK, Band.HEALTHY) is Band.HEALTHY
+
+
+def test_churn_risk_waits_until_the_history_is_long_enough_to_tell() -> None:
+    young = at_risk(risk=0.4, indicators=indicators(short_history=True))
+    decision = only({}, young)
+    assert (decision.change, decision.why) == (None, Why.SHORT_HISTORY)
 
 
 def test_a_summary_tells_risk_reason_money_and_renewal_in_one_line() -> None:

@@ -1,0 +1,280 @@
+"""What counts as away, transient or the data's fault, asked of PostgreSQL itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from shared.database import (
+    driver,
+    is_away,
+    is_data_error,
+    is_transient,
+    open_engine,
+    ping,
+)
+from shared.errors import DependencyAway
+from tests.databases import DatabaseServer
+from tests.processes import free_port
+
+Fault = Callable[["Faults"], Awaitable[object]]
+
+
+class Faults:
+    """Each method brings about one real error."""
+
+    def __init__(self, engine: AsyncEngine, server: DatabaseServer, url: str) -> None:
+        self._engine = engine
+        self._server = server
+        self._url = url
+
+    async def terminated(self) -> None:
+        async with self._engine.connect() as connection:
+            pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+            await self._server.execute(f"SELECT pg_terminate_backend({pid})")
+            await connection.execute(text("SELECT 1"))
+
+    async def terminated_in_a_statement(self) -> None:
+        async with self._engine.connect() as connection:
+            pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+            statement = asyncio.create_task(connection.execute(text("SELECT pg_sleep(60)")))
+            await asyncio.sleep(0.1)
+            await self._server.execute(f"SELECT pg_terminate_backend({pid})")
+            await statement
+
+    async def terminated_under_the_driver(self) -> None:
+        connection = await asyncpg.connect(self._url)
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        await self._server.execute(f"SELECT pg_terminate_backend({pid})")
+        try:
+            await connection.execute("SELECT 1")
+        finally:
+            connection.terminate()
+
+    async def idle_in_transaction(self) -> None:
+        async with self._engine.connect() as connection:
+            await connection.execute(text("SET idle_in_transaction_session_timeout = 50"))
+            await asyncio.sleep(0.5)
+            await connection.execute(text("SELECT 1"))
+
+    async def closed(self) -> None:
+        connection = await asyncpg.connect(self._url)
+        await connection.close()
+        await connection.execute("SELECT 1")
+
+    async def no_socket(self) -> None:
+        await _connect("postgresql://nobody@/nothing?host=/no/such/folder")
+
+    async def no_port(self) -> None:
+        await _connect(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+
+    async def no_connection_left(self) -> None:
+        """As with a server that hangs: everything that the pool has waits for an answer."""
+        async with open_engine(self._url, application="pool", pool_size=1) as small:
+            small.pool._timeout = 0.1  # type: ignore[attr-defined]  # 5 s are long for a test
+            async with small.connect(), small.connect():
+                pass
+
+    async def too_many_connections(self) -> None:
+        await self._server.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 0")
+        try:
+            await _connect(make_url(self._url).set(username="few").render_as_string())
+        finally:
+            await self._server.execute("DROP ROLE few")
+
+    async def no_such_database(self) -> None:
+        await _connect(self._server.database_url("no_such"))
+
+    async def no_such_role(self) -> None:
+        await _connect(make_url(self._url).set(username="stranger").render_as_string())
+
+    async def serialization(self) -> None:
+        async with self._both() as (one, other):
+            for connection in (one, other):
+                await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+                await connection.execute(text("SELECT * FROM t"))
+            await one.execute(text("UPDATE t SET n = 2"))
+            await one.commit()
+            await other.execute(text("UPDATE t SET n = 3"))
+
+    async def deadlock(self) -> None:
+        async with self._both() as (one, other):
+            for connection, row in ((one, 1), (other, 2)):
+                await connection.execute(text("SET deadlock_timeout = 50"))
+                await connection.execute(text(f"UPDATE t SET n = n WHERE id = {row}"))
+            crossing = asyncio.gather(
+                one.execute(text("UPDATE t SET n = n WHERE id = 2")),
+                other.execute(text("UPDATE t SET n = n WHERE id = 1")),
+                return_exceptions=True,
+            )
+            async with asyncio.timeout(20):
+                results = await crossing
+            [error] = [one for one in results if isinstance(one, BaseException)]
+            raise error
+
+    async def lock_timeout(self) -> None:
+        async with self._both() as (one, other):
+            await one.execute(text("UPDATE t SET n = 2"))
+            await other.execute(text("SET lock_timeout = 50"))
+            await other.execute(text("UPDATE t SET n = 3"))
+
+    async def statement_timeout(self) -> None:
+        await self._execute("SET statement_timeout = 50", "SELECT pg_sleep(60)")
+
+    async def not_null(self) -> None:
+        await self._execute("INSERT INTO t (id, n) VALUES (3, NULL)")
+
+    async def unique(self) -> None:
+        await self._execute("INSERT INTO t (id, n) VALUES (1, 1)")
+
+    async def check(self) -> None:
+        await self._execute("INSERT INTO t (id, n) VALUES (3, -1)")
+
+    async def number_out_of_range(self) -> None:
+        async with self._engine.connect() as connection:
+            await connection.execute(text("UPDATE t SET n = :n"), {"n": 2**40})
+
+    async def infinity_as_a_number(self) -> None:
+        await self._execute("SELECT 'infinity'::float8::bigint")
+
+    async def zero_byte_in_text(self) -> None:
+        async with self._engine.connect() as connection:
+            await connection.execute(text("UPDATE t SET word = :w"), {"w": "a\x00b"})
+
+    async def lone_surrogate(self) -> None:
+        async with self._engine.connect() as connection:
+            await connection.execute(text("UPDATE t SET word = :w"), {"w": "a\ud800"})
+
+    async def lone_surrogate_in_a_copy(self) -> None:
+        await self._copy((3, 1, "\ud800"))
+
+    async def number_out_of_range_in_a_copy(self) -> None:
+        await self._copy((3, 2**40, "w"))
+
+    async def no_such_table(self) -> None:
+        await self._execute("SELECT * FROM no_such_table")
+
+    async def bad_syntax(self) -> None:
+        await self._execute("SELEKT 1")
+
+    async def _execute(self, *statements: str) -> None:
+        async with self._engine.connect() as connection:
+            for statement in statements:
+                await connection.execute(text(statement))
+
+    async def _copy(self, row: tuple[object, ...]) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(text("SELECT 1"))
+            raw = await driver(connection)
+            await raw.copy_records_to_table("t", records=[row], columns=["id", "n", "word"])
+
+    def _both(self) -> "_Both":
+        return _Both(self._engine)
+
+
+class _Both:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._one, self._other = engine.connect(), engine.connect()
+
+    async def __aenter__(self) -> tuple[AsyncConnection, AsyncConnection]:
+        return await self._one.__aenter__(), await self._other.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._other.__aexit__(*error)
+        await self._one.__aexit__(*error)
+
+
+@pytest.fixture
+async def faults(
+    engine: AsyncEngine, database_server: DatabaseServer, database_url: str
+) -> AsyncIterator[Faults]:
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL CHECK (n >= 0), word text)")
+        )
+        await connection.execute(text("INSERT INTO t VALUES (1, 1), (2, 1)"))
+    yield Faults(engine, database_server, database_url)
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        (Faults.terminated, "away"),
+        (Faults.terminated_in_a_statement, "away"),
+        (Faults.terminated_under_the_driver, "away"),
+        (Faults.idle_in_transaction, "away"),
+        (Faults.closed, "away"),
+        (Faults.no_socket, "away"),
+        (Faults.no_port, "away"),
+        (Faults.no_connection_left, "away"),
+        (Faults.too_many_connections, "away"),
+        (Faults.serialization, "transient"),
+        (Faults.deadlock, "transient"),
+        (Faults.lock_timeout, "transient"),
+        (Faults.statement_timeout, "transient"),
+        (Faults.not_null, "data"),
+        (Faults.unique, "data"),
+        (Faults.check, "data"),
+        (Faults.number_out_of_range, "data"),
+        (Faults.infinity_as_a_number, "data"),
+        (Faults.zero_byte_in_text, "data"),
+        (Faults.lone_surrogate, "data"),
+        (Faults.lone_surrogate_in_a_copy, "data"),
+        (Faults.number_out_of_range_in_a_copy, "data"),
+        (Faults.no_such_table, None),
+        (Faults.bad_syntax, None),
+        (Faults.no_such_database, None),
+        (Faults.no_such_role, None),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)).replace("_", " "),
+)
+async def test_an_error_has_one_verdict(faults: Faults, fault: Fault, verdict: str | None) -> None:
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - any; the verdict is what is tested
+        await fault(faults)
+    error = raised.value
+    assert not isinstance(error, AssertionError | AttributeError), error
+    verdicts = {"away": is_away(error), "transient": is_transient(error)}
+    verdicts["data"] = is_data_error(error)
+    assert [name for name, holds in verdicts.items() if holds] == [verdict] * (verdict is not None)
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("x"), RuntimeError("x")])
+def test_a_bug_has_none(error: Exception) -> None:
+    assert not is_away(error)
+    assert not is_transient(error)
+    assert not is_data_error(error)
+
+
+def test_what_says_that_it_is_away_is() -> None:
+    assert is_away(DependencyAway("PostgreSQL"))
+    assert is_away(ConnectionResetError())
+
+
+async def test_every_connection_has_our_limits(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        limits = {
+            name: await connection.scalar(text(f"SHOW {name}"))
+            for name in ("idle_in_transaction_session_timeout", "lock_timeout", "timezone", "jit")
+        }
+    assert limits == {
+        "idle_in_transaction_session_timeout": "4s",
+        "lock_timeout": "6s",
+        "timezone": "UTC",
+        "jit": "off",
+    }
+
+
+async def test_ping_says_whether_it_answers(engine: AsyncEngine) -> None:
+    assert await ping(engine)
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+    async with open_engine(nowhere, application="test") as away:
+        assert not await ping(away)
+
+
+async def _connect(url: str) -> None:
+    async with open_engine(url, application="test") as engine, engine.connect():
+        pass
