@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import logging
 import os
+import re
 import sys
 from collections.abc import Coroutine
 from datetime import timedelta
@@ -20,6 +22,9 @@ from shared.settings import ProcessSettings, Settings, read
 if TYPE_CHECKING:
     from services.importing.imports import Order
     from services.importing.report import ImportSummary
+
+_SOURCE = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
+_CONSOLE_SOURCE = "perennial-console"
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
@@ -42,13 +47,36 @@ app.add_typer(train_app, name="train")
 
 Json = Annotated[bool, typer.Option("--json", help="one line of JSON instead of text")]
 ImportFile = Annotated[Path, typer.Argument(help="CSV with a header, plain or .gz")]
-ImportMap = Annotated[
-    list[str] | None, typer.Option("--map", help="field=column, where the names differ; repeat it")
+EventsMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="field=column, where the names differ; repeat it. Fields: id, account_id, user_id,"
+        " type, occurred_at, feature; any other name becomes a property",
+    ),
+]
+AccountsMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="field=column, where the names differ; repeat it. Fields: id, name, plan, segment,"
+        " reseller, seats, mrr, margin_per_month, currency, region, timezone, owner,"
+        " contract_start, contract_end, notice_days, billing_period, status, churned_at, goals",
+    ),
 ]
 ImportKey = Annotated[str, typer.Option(envvar="PERENNIAL_KEY", help="a key of the source")]
 ImportUrl = Annotated[str | None, typer.Option(help="ingest; default: this machine, INGEST_PORT")]
 Rejects = Annotated[Path | None, typer.Option(help="write every rejected row here, as CSV")]
-FromStart = Annotated[bool, typer.Option(help="forget where an interrupted import stood")]
+FromStart = Annotated[
+    bool, typer.Option("--from-start", help="forget where an interrupted import stood")
+]
+TrainingEvents = Annotated[
+    Path,
+    typer.Option(
+        help="CSV, plain or .gz, with the columns event_ts and arrival_ts (epoch seconds),"
+        " account_id, user_id, product (the feature), event_type"
+    ),
+]
 
 
 @app.command()
@@ -58,7 +86,10 @@ def up(
         typer.Option(help="ingest, scoring or notifier, as a container runs it; default: all"),
     ] = None,
 ) -> None:
-    """Run the services until Ctrl-C; whatever no variable names is started here (embedded)."""
+    """Run the services until Ctrl-C.
+
+    Without DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS it starts its own PostgreSQL and log.
+    """
     from services.process import Service, run_process, stop_on_signals  # noqa: PLC0415
 
     try:
@@ -79,7 +110,8 @@ def up(
 def demo(
     *,
     once: Annotated[
-        bool, typer.Option(help="stop when all is shown; the last line is JSON, for scripts")
+        bool,
+        typer.Option("--once", help="stop when all is shown; the last line is JSON, for scripts"),
     ] = False,
 ) -> None:
     """Everything on this machine, with the use of a simulated vendor: see what a CSM would see."""
@@ -98,17 +130,26 @@ def migrate() -> None:
         async with open_backends(needs_database=True):
             pass
 
-    _configure_logging()
+    _configure_logging(quiet=True)
     _run(run())
     typer.echo("The schema is the newest one, and all topics exist.")
 
 
 @keys_app.command("create")
 def keys_create(
-    source: Annotated[str, typer.Option(help="which product app sends with it")],
+    source: Annotated[
+        str,
+        typer.Option(
+            help="who uses it, as a name: 1 to 100 letters, digits, dots, dashes, underscores"
+        ),
+    ],
     scope: Annotated[
         list[Scope] | None,
-        typer.Option(help="what it may do; repeat it. Default: events:write, accounts:write"),
+        typer.Option(
+            help="what it may do; repeat it. events:write: send events. accounts:write: send"
+            " accounts. backfill: send events of any age, beside events:write. accounts:read: ask"
+            " the read API. Default: events:write and accounts:write"
+        ),
     ] = None,
     days: Annotated[int | None, typer.Option(min=1, help="it expires after so many days")] = None,
     *,
@@ -118,6 +159,9 @@ def keys_create(
     from services import keys  # noqa: PLC0415
     from services.process import open_backends  # noqa: PLC0415
     from shared.clock import system_clock  # noqa: PLC0415
+
+    if not _SOURCE.fullmatch(source):
+        _fail("--source takes 1 to 100 letters, digits, dots, dashes and underscores", code=2)
 
     async def run() -> str:
         async with open_backends(needs_database=False) as backends:
@@ -138,8 +182,14 @@ def keys_create(
 
 
 @keys_app.command("list")
-def keys_list(*, as_json: Json = False) -> None:
-    """All keys: id, source, scopes, and whether they are live."""
+def keys_list(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+) -> None:
+    """All keys by source, with their scopes and whether they are live.
+
+    The source perennial-console is the console's own key.
+    """
     from services import keys  # noqa: PLC0415
     from services.process import open_backends  # noqa: PLC0415
     from shared.clock import system_clock  # noqa: PLC0415
@@ -150,10 +200,14 @@ def keys_list(*, as_json: Json = False) -> None:
             return await keys.read_all(backends.log)
 
     _configure_logging(quiet=True)
+    found = sorted(_run(run()), key=lambda key: (key.source, key.created_at))
     now = system_clock()
-    for key in _run(run()):
-        state = "live" if keys.is_live(key, now) else "revoked" if key.revoked_at else "expired"
-        if as_json:
+    states = [
+        "live" if keys.is_live(key, now) else "revoked" if key.revoked_at else "expired"
+        for key in found
+    ]
+    if as_json:
+        for key, state in zip(found, states, strict=True):
             typer.echo(
                 json.dumps(
                     {
@@ -166,8 +220,16 @@ def keys_list(*, as_json: Json = False) -> None:
                     }
                 )
             )
-        else:
-            typer.echo(f"{key.key_id}  {state:8}  {key.source}  {' '.join(key.scopes)}")
+        return
+    width = max((len(key.source) for key in found), default=6)
+    typer.echo(f"{'SOURCE':{width}}  {'KEY ID':12}  {'STATE':7}  {'CREATED':10}  SCOPES")
+    for key, state in zip(found, states, strict=True):
+        typer.echo(
+            f"{key.source:{width}}  {key.key_id:12}  {state:7}  {key.created_at:%Y-%m-%d}"
+            f"  {' '.join(key.scopes)}"
+        )
+    if any(key.source == _CONSOLE_SOURCE for key in found):
+        typer.echo(f"{_CONSOLE_SOURCE} is the console's own key.")
 
 
 @keys_app.command("revoke")
@@ -190,7 +252,7 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(help="as `keys list` shows
 def import_events(
     file: ImportFile,
     key: ImportKey,
-    mapping: ImportMap = None,
+    mapping: EventsMap = None,
     url: ImportUrl = None,
     default_type: Annotated[
         str, typer.Option("--type", help="type of all events, where no column says it")
@@ -217,7 +279,7 @@ def import_events(
 def import_accounts(
     file: ImportFile,
     key: ImportKey,
-    mapping: ImportMap = None,
+    mapping: AccountsMap = None,
     url: ImportUrl = None,
     rejects: Rejects = None,
     *,
@@ -233,23 +295,31 @@ def import_accounts(
 
 @train_app.command("prior")
 def train_prior(
-    events: Annotated[Path, typer.Option(help="CSV like the contributor data")],
+    events: TrainingEvents,
     out: Annotated[Path, typer.Option(help="the model file to write")],
 ) -> None:
     """Fit the weights that are served before a vendor has losses of its own to learn from."""
     from services.scoring.training import fit_prior, write  # noqa: PLC0415
 
-    write(fit_prior(events), out)
+    try:
+        write(fit_prior(events), out)
+    except (OSError, InvalidMessage) as error:
+        _fail(str(error), code=2)
     typer.echo(f"Wrote {out}.")
 
 
 @app.command()
 def evaluate(
-    events: Annotated[Path, typer.Option(help="CSV like the contributor data")],
+    events: TrainingEvents,
     *,
     as_json: Json = False,
 ) -> None:
-    """How good the risk would have been, walk-forward; exit code 1 where it misses the gate."""
+    """How good the risk would have been, walk-forward; exit code 1 where it misses the gate.
+
+    The gate is what the model that is served must reach. Over all accounts: AUC at least 0.85,
+    average precision 0.63, lift in the top tenth 2.8, and a calibration error of at most 0.03.
+    Over those with 3 users and more: AUC at least 0.82, average precision 0.31.
+    """
     from services.scoring.evaluation import evaluate_served  # noqa: PLC0415
     from services.scoring.report import as_text  # noqa: PLC0415
 
@@ -316,6 +386,10 @@ def _configure_logging(*, quiet: bool = False) -> None:
         level = "warning"
     by_default = "console" if quiet or sys.stdout.isatty() else "json"
     logs.configure(level=level, form=settings.perennial_log_format or by_default)
+    if quiet and "PERENNIAL_LOG_LEVEL" not in os.environ:
+        # That Kafka is away is the command's own answer, in one sentence.
+        for client in ("aiokafka", "kafka", "shared.log.kafka"):
+            logging.getLogger(client).setLevel(logging.CRITICAL)
 
 
 def _run(work: Coroutine[Any, Any, T], *, usage: type[PerennialError] = Misconfigured) -> T:

@@ -49,7 +49,7 @@ class EmbeddedPostgresFailed(PerennialError):
 @asynccontextmanager
 async def embedded_postgres(folder: Path) -> AsyncIterator[str]:
     """The URL of a running server whose data lives in `folder`; started and stopped as needed."""
-    server = _Server(folder.resolve())
+    server = await asyncio.to_thread(_Server, folder)
     try:
         await asyncio.to_thread(server.enter)
         yield server.url
@@ -59,10 +59,10 @@ async def embedded_postgres(folder: Path) -> AsyncIterator[str]:
 
 class _Server:
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._data = folder / "data"
-        self._log = folder / "postgres.log"
-        self._sockets = _socket_folder(folder)
+        self._folder = folder.resolve()
+        self._data = self._folder / "data"
+        self._log = self._folder / "postgres.log"
+        self._sockets = _socket_folder(self._folder)
         self._account = _unprivileged_account()
         self._users: int | None = None
 
@@ -255,7 +255,7 @@ def _socket_folder(folder: Path) -> Path:
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Whether the process is the server of `data`; pids are given away again, in containers soon."""
+    """Whether the process is the server of `data`: pids are given away again."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, PermissionError):
@@ -277,11 +277,14 @@ def _unprivileged_account() -> pwd.struct_passwd | None:
         return None
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(_SYSTEM_USER)
-    subprocess.run(
-        ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER],
-        check=True,
-    )
-    return pwd.getpwnam(_SYSTEM_USER)
+    add = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER]
+    subprocess.run(add, check=False)  # another start may just have done it
+    try:
+        return pwd.getpwnam(_SYSTEM_USER)
+    except KeyError:
+        raise EmbeddedPostgresFailed(
+            f"PostgreSQL does not run as root, and {_SYSTEM_USER} could not be made"
+        ) from None
 
 
 def _let_through(path: Path) -> None:

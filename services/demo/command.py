@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import shlex
+import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -11,6 +14,7 @@ from rich.console import Console
 from services import keys
 from services.demo.catchers import Catchers, open_catchers
 from services.demo.run import DemoResult, run_demo
+from services.demo.showing import show_where_to_look
 from services.process import (
     Backends,
     Service,
@@ -26,13 +30,14 @@ from shared.lifecycle import new_frame
 from shared.settings import ProcessSettings, read
 
 _SOURCE: Final = "demo"
+_WIDTH_OF_FILES: Final = 120
 _SCOPES: Final = (
     Scope.EVENTS_WRITE,
     Scope.ACCOUNTS_WRITE,
     Scope.BACKFILL,
     Scope.ACCOUNTS_READ,
 )
-# The demo's history comes through one key in one go: no customer's source behaves like that, so
+# The demo's history comes through one key in one go: no vendor's source behaves like that, so
 # what protects a real deployment would only make the newcomer wait.
 _DEFAULTS: Final = {
     "PERENNIAL_DATA_DIR": ".perennial/demo",
@@ -47,7 +52,8 @@ async def run(*, once: bool) -> None:
     """Tell the story, then stay until Ctrl-C; with `once` end with a line of JSON instead."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    console = Console(stderr=once)
+    is_seen = (sys.stderr if once else sys.stdout).isatty()
+    console = Console(stderr=once, width=None if is_seen else _WIDTH_OF_FILES)
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with AsyncExitStack() as stack:
@@ -65,11 +71,21 @@ async def run(*, once: bool) -> None:
             told = group.create_task(_tell(backends, catchers, console, settings, stop))
             await asyncio.wait({told})
             if not once and not told.cancelled() and told.exception() is None:
+                show_where_to_look(
+                    console,
+                    console_url=_url("NOTIFIER_PORT", 8082),
+                    scoring_url=_url("SCORING_PORT", 8081),
+                    perennial=_command_line(settings.perennial_data_dir),
+                )
                 console.print("\nIt stays up until you press Ctrl-C.")
                 await stop.wait()
             stop.set()
     result = told.result()
     if once and result is not None:
+        console.print(
+            "The services have stopped; without --once they stay up, with the console at"
+            f" {_url('NOTIFIER_PORT', 8082)}."
+        )
         typer.echo(result.to_json())
         raise typer.Exit(0 if result.is_complete else 1)
 
@@ -88,6 +104,7 @@ async def _tell(
             ingest_url=_url("INGEST_PORT", 8080),
             scoring_url=_url("SCORING_PORT", 8081),
             console_url=_url("NOTIFIER_PORT", 8082),
+            admin_url=f"http://127.0.0.1:{settings.admin_port}",
             key=key,
             scoring_key=key,
             catchers=catchers,
@@ -128,3 +145,18 @@ async def _demo_key(backends: Backends) -> Secret:
 
 def _url(port: str, default: int) -> str:
     return f"http://127.0.0.1:{os.environ.get(port) or default}"
+
+
+def _command_line(data_dir: Path) -> str:
+    """How to call `perennial` for the data of this demo, from the same folder in another shell."""
+    program = Path(sys.argv[0])
+    if program.name == "perennial":
+        here = program.absolute()
+        if here.is_relative_to(Path.cwd()):
+            here = here.relative_to(Path.cwd())
+        call = shlex.quote(str(here))
+    else:
+        call = f"{shlex.quote(sys.executable)} -m services"
+    if data_dir == ProcessSettings.model_fields["perennial_data_dir"].default:
+        return call
+    return f"PERENNIAL_DATA_DIR={shlex.quote(str(data_dir))} {call}"

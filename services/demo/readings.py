@@ -5,6 +5,7 @@ from typing import Literal, TypeVar
 
 import httpx
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 
 class ScoringStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,10 +17,11 @@ class ScoringStatus(msgspec.Struct, frozen=True, kw_only=True):
     bands: dict[str, int]
     accounts: int
     flags_open: int
+    outbox: int
 
     @property
     def is_idle(self) -> bool:
-        return self.dirty == 0 and not self.backfill_settling
+        return self.dirty == 0 and self.outbox == 0 and not self.backfill_settling
 
     @property
     def at_risk(self) -> int:
@@ -73,6 +75,15 @@ class NotifierStatus(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: Deliveries
 
 
+class Intake(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process has read of the log since its start (`GET /metrics` of the admin port)."""
+
+    events: int
+    """Usage events that scoring has taken in: duplicates too, unlike `events_taken_in`."""
+    waiting: int
+    """Records that a service has not taken in yet, as of its last look."""
+
+
 R = TypeVar("R")
 
 
@@ -87,3 +98,28 @@ async def read(
         return msgspec.json.decode(response.content, type=kind)
     except (httpx.HTTPError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+async def read_intake(http: httpx.AsyncClient, admin_url: str) -> Intake | None:
+    """None where the metrics cannot be had: the services may run in other processes too."""
+    try:
+        response = await http.get(f"{admin_url}/metrics")
+        response.raise_for_status()
+        samples = [
+            sample
+            for family in text_string_to_metric_families(response.text)
+            for sample in family.samples
+        ]
+    except (httpx.HTTPError, ValueError):
+        return None
+    return Intake(
+        events=sum(
+            int(sample.value)
+            for sample in samples
+            if sample.name == "perennial_batch_records_sum"
+            and sample.labels == {"service": "scoring", "topic": "usage-events"}
+        ),
+        waiting=sum(
+            int(sample.value) for sample in samples if sample.name == "perennial_log_lag_records"
+        ),
+    )

@@ -18,8 +18,15 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from services.demo.catchers import Catchers
-from services.demo.readings import NotifierStatus, ScoredAccounts, ScoringStatus, read
-from services.demo.showing import show_accounts, show_messages, show_where_to_look
+from services.demo.readings import (
+    Intake,
+    NotifierStatus,
+    ScoredAccounts,
+    ScoringStatus,
+    read,
+    read_intake,
+)
+from services.demo.showing import show_accounts, show_messages
 from services.demo.simulator import Simulation, simulate
 from services.demo.vendor import Fields
 from services.importing.client import Client, Kind, Settled, Target, open_http
@@ -34,8 +41,8 @@ PATIENCE: Final = timedelta(minutes=5)
 _CHUNK_ITEMS = 1_000
 _POLL_SECONDS = 0.5
 _KEY_SECONDS = 10.0  # a new key is known to ingest within a second while it runs
-_STILL_SECONDS = 20.0  # of no progress: what was to come has come
-_SETTLED_SECONDS = 2.0
+_SETTLED_SECONDS = 1.5  # longer than the services' looks at the log are apart
+_STILL_SECONDS = 20.0  # of no progress, where nobody can tell what is still to come
 _TOP_ACCOUNTS = 5
 
 _encode = msgspec.json.Encoder().encode
@@ -75,6 +82,7 @@ async def run_demo(
     ingest_url: str,
     scoring_url: str,
     console_url: str,
+    admin_url: str,
     key: str,
     scoring_key: str,
     catchers: Catchers | None,
@@ -92,8 +100,8 @@ async def run_demo(
     anchor = await undisturbed(_anchor, data_dir, now)
     told = await undisturbed(simulate, now=now, anchor=anchor)
     console.print(
-        f"A simulated vendor: {len(told.accounts)} customers, {told.event_count:,} events of 400"
-        " days. [dim]Synthetic, with a fixed seed.[/]"
+        f"{len(told.accounts)} accounts of a simulated vendor, {told.event_count:,} events of"
+        " 400 days. [dim]Synthetic, with a fixed seed.[/]"
     )
     async with open_http(scoring_url, in_flight=2) as http:
         with progress_bar(console) as bar:
@@ -102,18 +110,18 @@ async def run_demo(
                 http=http,
                 scoring_url=scoring_url,
                 console_url=console_url,
+                admin_url=admin_url,
                 key=scoring_key,
                 deadline=time.monotonic() + patience.total_seconds(),
             )
             scored = await wait.until_scored(bar, events)
-            notified = await wait.until_notified(bar)
+            notified = await wait.until_notified(bar, flags=scored.flags_open if scored else 0)
         url = f"{scoring_url}/v1/accounts?sort=risk&limit=10"
         top = await read(http, url, ScoredAccounts, key=scoring_key)
     ranked = top.accounts if top else []
     show_accounts(console, ranked[:_TOP_ACCOUNTS])
     if catchers is not None:
         show_messages(console, catchers, ranked)
-    show_where_to_look(console, console_url=console_url, scoring_url=scoring_url)
     return DemoResult(
         events=events,
         accounts=accounts,
@@ -190,48 +198,52 @@ class _Wait:
     http: httpx.AsyncClient
     scoring_url: str
     console_url: str
+    admin_url: str
     key: str
     deadline: float
 
     async def until_scored(self, bar: Progress, events: int) -> ScoringStatus | None:
-        """Everything taken in, nothing waiting to be scored, and at least one account flagged."""
+        """Everything that was sent is taken in, and nothing waits to be scored or passed on."""
         task = bar.add_task("scoring", total=events)
-        latest: ScoringStatus | None = None
+        latest: tuple[ScoringStatus | None, Intake | None] = (None, None)
         moved = time.monotonic()
         while time.monotonic() < self.deadline:
-            status = await read(
-                self.http, f"{self.scoring_url}/v1/status", ScoringStatus, key=self.key
-            )
-            if status is not None:
-                if status != latest:
-                    latest, moved = status, time.monotonic()
-                bar.update(task, completed=min(events, status.events_taken_in))
-                done = status.events_taken_in >= events and status.flags_open > 0
-                # Events of an earlier run are not new, and may not be counted again.
-                still = time.monotonic() - moved > _STILL_SECONDS
-                if status.is_idle and (done or still):
+            url = f"{self.scoring_url}/v1/status"
+            status = await read(self.http, url, ScoringStatus, key=self.key)
+            intake = await read_intake(self.http, self.admin_url)
+            if (status, intake) != latest:
+                latest, moved = (status, intake), time.monotonic()
+            calm = time.monotonic() - moved
+            if intake is not None:
+                bar.update(task, completed=min(events, intake.events))
+            if status is not None and status.is_idle:
+                all_came = intake is not None and intake.events >= events and not intake.waiting
+                if calm > (_SETTLED_SECONDS if all_came else _STILL_SECONDS):
                     break
             await asyncio.sleep(_POLL_SECONDS)
         bar.update(task, completed=events)
-        return latest
+        return latest[0]
 
-    async def until_notified(self, bar: Progress) -> NotifierStatus | None:
-        """Deliveries have been made and no more come; what waits for its hour is left waiting."""
-        task: TaskID = bar.add_task("telling the owners", total=None)
-        latest: NotifierStatus | None = None
+    async def until_notified(self, bar: Progress, *, flags: int) -> NotifierStatus | None:
+        """Every flag is known and its message sent; what waits for its hour is left waiting."""
+        task: TaskID = bar.add_task("messages to owners", total=None)
+        latest: tuple[NotifierStatus | None, Intake | None] = (None, None)
         moved = time.monotonic()
         while time.monotonic() < self.deadline:
             status = await read(self.http, f"{self.console_url}/v1/status", NotifierStatus)
+            intake = await read_intake(self.http, self.admin_url)
+            if (status, intake) != latest:
+                latest, moved = (status, intake), time.monotonic()
+            calm = time.monotonic() - moved
             if status is not None:
-                if status != latest:
-                    latest, moved = status, time.monotonic()
                 sent, pending = status.deliveries.sent, status.deliveries.pending
                 bar.update(task, completed=sent, total=sent + pending)
-                calm = time.monotonic() - moved
-                if calm > (_SETTLED_SECONDS if sent and not pending else _STILL_SECONDS):
+                waiting = pending or intake is None or intake.waiting
+                told = bool(sent or not flags)
+                if calm > (_SETTLED_SECONDS if told and not waiting else _STILL_SECONDS):
                     break
             await asyncio.sleep(_POLL_SECONDS)
-        return latest
+        return latest[0]
 
 
 def _anchor(data_dir: Path, now: datetime) -> date:

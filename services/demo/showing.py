@@ -19,16 +19,20 @@ from services.importing.report import printable
 M = TypeVar("M")
 
 _REASONS = 3
+_ADDRESS_WIDTH = 26
 _LINK = re.compile(r"<(https?://[^|>\s]+)\|([^>]+)>")
 _BAND_STYLES: Mapping[str, str] = {"critical": "bold red", "at_risk": "red", "watch": "yellow"}
 
 
 def show_accounts(console: Console, accounts: Sequence[ScoredAccount]) -> None:
-    table = Table(title="Accounts most at risk", title_justify="left", show_lines=True)
-    table.add_column("Account", ratio=3)
+    """A line of explanation below: the reasons' words are short, so that they fit a message."""
+    title = "Accounts most at risk, by risk of leaving in 90 days"
+    table = Table(title=title, title_justify="left", show_lines=True)
+    # Folded, not cut, where it is narrow: an address without its end is none.
+    table.add_column("Account", min_width=_ADDRESS_WIDTH, overflow="fold")
     table.add_column("Risk", justify="right", no_wrap=True)
     table.add_column("Value at risk", justify="right", no_wrap=True)
-    table.add_column("Why", ratio=6)
+    table.add_column("Why")
     for account in accounts:
         lines = [account.name or account.account_id]
         lines += [
@@ -49,6 +53,10 @@ def show_accounts(console: Console, accounts: Sequence[ScoredAccount]) -> None:
             _plain("\n".join(reason.text for reason in account.reasons[:_REASONS])),
         )
     console.print(table)
+    console.print(
+        "others: the vendor's other accounts; +1.9: what it adds to the log-odds of leaving\n",
+        highlight=False,
+    )
 
 
 def show_messages(console: Console, catchers: Catchers, accounts: Sequence[ScoredAccount]) -> None:
@@ -72,9 +80,17 @@ def show_messages(console: Console, catchers: Catchers, accounts: Sequence[Score
         console.print(Panel(body, title=title, title_align="left"))
 
 
-def show_where_to_look(console: Console, *, console_url: str, scoring_url: str) -> None:
+def show_where_to_look(
+    console: Console, *, console_url: str, scoring_url: str, perennial: str
+) -> None:
+    """`perennial` is the command line that makes keys for the demo's data, up to its arguments."""
     console.print(f"\nThe console, where CSMs work: [bold link]{escape(console_url)}[/]")
-    console.print(f"The scores as an API:         {escape(scoring_url)}/v1/accounts\n")
+    console.print("The scores as an API, with a key of your own:")
+    make_key = f"KEY=$({perennial} keys create --source me --scope accounts:read --plain)"
+    ask = f'curl -s "{scoring_url}/v1/accounts?sort=risk&limit=3" -H "Authorization: Bearer $KEY"'
+    for line in (make_key, ask):
+        # Never wrapped: it is there to be copied.
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def slack_text(payload: Payload) -> str:

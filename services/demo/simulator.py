@@ -1,6 +1,6 @@
-"""Use of a product by the simulated vendor's customers: synthetic, pure, the same for a seed.
+"""Use of a product by the simulated vendor's accounts: synthetic, pure, the same for a seed.
 
-What the generator assumes, and real customers need not follow:
+What the generator assumes, and real accounts need not follow:
 
 * A user comes on a day with an own probability, independent of other users and other days, times
   the account's story, the weekday (weekends near nothing), the holidays (a deep dip from 24

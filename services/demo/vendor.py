@@ -1,4 +1,4 @@
-"""The simulated vendor's customers: who they are, what they pay, and which story each one lives.
+"""The simulated vendor's accounts: who they are, what they pay, and which story each one lives.
 
 Synthetic. Names, people, prices and contracts are invented; the shares of plans, regions and
 stories are chosen so that a demo shows every case, not measured anywhere.
@@ -113,7 +113,7 @@ Fields: TypeAlias = dict[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedAccount:
-    """One customer: its directory record and its story.
+    """One account: its directory record and its story.
 
     `begins` is the index of its first day of use; `turns` the last day before the story's change
     (of a decline, a silence, a champion's leaving), None where nothing changes.

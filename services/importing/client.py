@@ -30,6 +30,7 @@ _TOLD_AFTER_SECONDS = 3.0
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 10.0
 _REQUEST_SECONDS = httpx.Timeout(30.0, connect=5.0)
+_NOTHING_ANSWERS = "nothing_answers"
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -141,8 +142,12 @@ class Client:
         silence_limit: timedelta = SILENCE_LIMIT,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`on_wait` hears why it waits, once for each reason, if that takes more than moments."""
+        """`on_wait` hears in a sentence why it waits, once for each reason.
+
+        At once where nothing listens at the address, else if it takes more than moments.
+        """
         self._http = http
+        self._url = target.url
         self._kind = target.kind
         self._endpoint = target.endpoint()
         self._headers = target.headers()
@@ -194,6 +199,8 @@ class Client:
             response = await self._http.post(self._endpoint, content=body, headers=self._headers)
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Unusable(f"{self._endpoint} cannot be asked: {error}") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return _Pause(_NOTHING_ANSWERS, f"{type(error).__name__} {error}".strip(), None)
         except httpx.TransportError as error:
             kind = type(error).__name__
             return _Pause(kind, f"{kind} {error}".strip(), None)
@@ -211,11 +218,22 @@ class Client:
         if not self._answered:
             limit = min(limit, _FIRST_ANSWER_SECONDS)
         left = limit - silent
-        if silent > _TOLD_AFTER_SECONDS and pause.code not in self._told:
+        never_there = pause.code == _NOTHING_ANSWERS and not self._answered
+        if pause.code not in self._told and (never_there or silent > _TOLD_AFTER_SECONDS):
             self._told.add(pause.code)
-            self._on_wait(pause.why)
+            self._on_wait(
+                f"nothing answers at {self._url}: is `perennial up` running?"
+                f" Trying for {limit:.0f} s"
+                if never_there
+                else f"waiting for {self._url}: {pause.why}"
+            )
         if left <= 0:
-            raise Stopped(f"{self._endpoint} took nothing for {silent:.0f} s ({pause.why})")
+            raise Stopped(
+                f"nothing answered at {self._url} for {silent:.0f} s: start `perennial up`,"
+                " or name the address of ingest with --url"
+                if never_there
+                else f"{self._endpoint} took nothing for {silent:.0f} s ({pause.why})"
+            )
         wanted = pause.seconds
         if wanted is None:
             longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(attempt - 1, 8))

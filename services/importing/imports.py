@@ -132,7 +132,7 @@ async def _import(
             http,
             target,
             silence_limit=order.silence_limit,
-            on_wait=lambda why: _say(order.console, f"waiting for {order.url}: {why}"),
+            on_wait=lambda why: _say(order.console, why),
         )
         bar = stack.enter_context(progress_bar(order.console))
         # Lines less the header: rows over several lines and blank lines correct it at the end.
@@ -147,7 +147,13 @@ async def _import(
         warnings=ledger.warnings.total(),
         seconds=time.monotonic() - started,
     )
-    show_summary(order.console, summary, ledger.warnings, order.rejects)
+    show_summary(
+        order.console,
+        summary,
+        ledger.warnings,
+        order.rejects,
+        whole_file_counts_twice=kind is Kind.EVENTS,
+    )
     return summary
 
 

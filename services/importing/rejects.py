@@ -1,7 +1,7 @@
 """The rows that were rejected, as a CSV file that can be corrected and imported by itself.
 
-Importing the whole corrected file instead would count its good rows twice: its content is new,
-so its rows get new ids.
+Importing the whole corrected file of events instead would count its good rows twice: its content
+is new, so its rows get new ids.
 """
 
 import csv

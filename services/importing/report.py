@@ -19,6 +19,7 @@ from rich.progress import (
 from services.importing.rows import RowError
 
 SHOWN_REJECTS = 10
+_LEAST_ROWS_FOR_A_RATE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +71,20 @@ def show_reject(console: Console, error: RowError) -> None:
 
 
 def show_summary(
-    console: Console, summary: ImportSummary, warnings: Mapping[str, int], rejects: Path | None
+    console: Console,
+    summary: ImportSummary,
+    warnings: Mapping[str, int],
+    rejects: Path | None,
+    *,
+    whole_file_counts_twice: bool,
 ) -> None:
-    rate = summary.rows / summary.seconds if summary.seconds else 0
+    """`whole_file_counts_twice`: rows without an id of their own are new ones in a new file."""
+    rate = ""
+    if summary.rows >= _LEAST_ROWS_FOR_A_RATE and summary.seconds:
+        rate = f" ({summary.rows / summary.seconds:,.0f} rows/s)"
     console.print(
         f"{summary.rows:,} rows: {summary.accepted:,} accepted, {summary.rejected:,} rejected,"
-        f" {summary.warnings:,} warnings in {summary.seconds:.1f} s ({rate:,.0f} rows/s)",
+        f" {summary.warnings:,} warnings in {summary.seconds:.1f} s{rate}",
         highlight=False,
         soft_wrap=True,
     )
@@ -87,9 +96,13 @@ def show_summary(
             if rejects
             else "with --rejects FILE all are written to a file to correct and import"
         )
+        if whole_file_counts_twice:
+            where += (
+                " (the whole file, once corrected, would count its good rows twice"
+                " where it has no ids of its own)"
+            )
         console.print(
-            f"  {escape(where)} (the whole file, once corrected, would count its good rows twice"
-            " where it has no ids of its own)",
+            f"  {escape(where)}",
             highlight=False,
             soft_wrap=True,
         )

@@ -83,7 +83,6 @@ async def run(
             routes=routes,
             metrics=metrics,
             clock=clock,
-            max_record_bytes=log.max_record_bytes,
             wake=woken,
         )
         client = await stack.enter_async_context(httpx.AsyncClient(timeout=1.0, trust_env=False))

@@ -16,7 +16,6 @@ from services.notifier.domain import calendar, interventions
 from services.notifier.domain.interventions import SYSTEM, Assignment, Intervention, Taken
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.notices import Decided, Routes
-from services.notifier.quarantine import rejected
 from services.notifier.store import Account, Entry
 from services.notifier.tables import log_positions, outbox
 from shared import outbox as outboxes
@@ -34,6 +33,7 @@ from shared.messages import (
     FlagEvent,
     decode,
 )
+from shared.quarantine import rejected
 
 TOPICS = (FLAGS, ACCOUNTS)
 
@@ -70,7 +70,6 @@ class Intake:
     routes: Routes
     metrics: NotifierMetrics
     clock: Clock
-    max_record_bytes: int
     wake: Callable[[], None]
     """Called after each commit that may have queued something."""
 
@@ -93,7 +92,7 @@ class Intake:
     async def set_aside(self, batch: Batch, held: Claim, error: InvalidMessage) -> None:
         async with self.engine.begin() as connection:
             await advance(connection, log_positions, batch, held)
-            record = rejected(batch, error, max_record_bytes=self.max_record_bytes)
+            record = rejected(batch.records[0], batch.partition, error, stage="notifier.intake")
             await outboxes.put(connection, outbox, REJECTED, [record])
         self.wake()
 

@@ -193,5 +193,8 @@ async def _put_aside(
         connection,
         outbox,
         REJECTED,
-        [rejected(record, batch.partition, error, stage="intake") for record, error in unreadable],
+        [
+            rejected(record, batch.partition, error, stage="scoring.intake")
+            for record, error in unreadable
+        ],
     )

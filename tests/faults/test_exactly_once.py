@@ -165,7 +165,7 @@ async def send(log: Log, records: Sequence[Record], *, seconds: float) -> int:
     return stored
 
 
-async def drained(stack: Stack, stored: int, *, seconds: float = 90) -> None:
+async def drained(stack: Stack, stored: int, *, seconds: float = 180) -> None:
     """Wait until every stored record has been passed, however it was counted."""
     async with asyncio.timeout(seconds):
         while await stack.positions() < stored:  # noqa: ASYNC110 - PostgreSQL tells no event

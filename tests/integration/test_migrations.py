@@ -1,4 +1,4 @@
-"""The migrations make exactly what the services declare; running them again, or at once, is safe."""
+"""The migrations make exactly what the services declare; again, or at once, they are safe."""
 
 import asyncio
 import uuid

@@ -36,7 +36,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 with its key in one file, made anew: no key lies in the project."""
+    """A certificate for 127.0.0.1 and its key in one file, made anew: none lies in the project."""
     folder = tmp_path_factory.mktemp("certificate")
     key, chain = folder / "key.pem", folder / "chain.pem"
     subprocess.run(

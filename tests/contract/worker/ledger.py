@@ -1,4 +1,4 @@
-"""A handler that writes down what it takes in; no key keeps a double out, so that one would show."""
+"""A handler that writes down what it takes in; no key keeps a double out, so one would show."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a worker does with what goes wrong: poison, other transactions, an absent database, a bug."""
+"""What a worker does when something goes wrong: poison, conflicts, no database, a bug."""
 
 import asyncio
 import uuid
@@ -162,7 +162,7 @@ async def test_a_database_that_goes_away_loses_and_doubles_nothing(
 
 
 async def test_a_database_server_that_stops_and_starts_again_loses_and_doubles_nothing() -> None:
-    """Log, positions and effects on one server, as the embedded mode has them; a power cut of it."""
+    """Log, positions and effects on one server, as in the embedded mode; its power is cut."""
     with temporary_folder() as folder:
         async with running_server(folder) as server:
             await server.prepare_template()

@@ -180,7 +180,6 @@ async def open_rig(
                 routes=routes,
                 metrics=metrics,
                 clock=lambda: NOW,
-                max_record_bytes=1_000_000,
                 wake=lambda: None,
             ),
             sender=Sender(

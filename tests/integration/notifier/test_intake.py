@@ -17,7 +17,7 @@ from services.notifier.tables import accounts, log_positions, outbox, timeline
 from shared.errors import InvalidMessage
 from shared.log.positions import Fenced
 from shared.messages import FLAGS, Band, Flag, FlagReason, OutcomeEvent, Stage, decode
-from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, flag, open_rig
+from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, flag
 from tests.standins.slack import FakeSlack
 
 HOUR = timedelta(hours=1)
@@ -270,15 +270,3 @@ async def test_hostile_texts_are_stored_as_they_are(rig: Rig, slack: FakeSlack) 
     await rig.send_all()
     assert len(slack.posted) == 1
     assert "<!" not in str(slack.posted)
-
-
-async def test_a_large_record_is_cut_to_fit_into_quarantine(
-    engine: AsyncEngine, slack: FakeSlack
-) -> None:
-    async with open_rig(engine, slack=slack) as rig:
-        intake = replace(rig.intake, max_record_bytes=10_000)
-        batch = rig.raw_batch(FLAGS, [b"x" * 20_000])
-        held = await intake.claim(batch.partition)
-        await intake.set_aside(batch, held, InvalidMessage("invalid_message", "x"))
-        (value,) = await outgoing(rig, "rejected")
-    assert len(value) < 10_000

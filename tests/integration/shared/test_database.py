@@ -1,8 +1,7 @@
 """What counts as away, transient or the data's fault, asked of PostgreSQL itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
@@ -183,21 +182,19 @@ class _Both:
     async def __aenter__(self) -> tuple[AsyncConnection, AsyncConnection]:
         return await self._one.__aenter__(), await self._other.__aenter__()
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._other.__aexit__(*error)
         await self._one.__aexit__(*error)
 
 
 @pytest.fixture
-async def faults(
-    engine: AsyncEngine, database_server: DatabaseServer, database_url: str
-) -> AsyncIterator[Faults]:
+async def faults(engine: AsyncEngine, database_server: DatabaseServer, database_url: str) -> Faults:
     async with engine.begin() as connection:
         await connection.execute(
             text("CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL CHECK (n >= 0), word text)")
         )
         await connection.execute(text("INSERT INTO t VALUES (1, 1), (2, 1)"))
-    yield Faults(engine, database_server, database_url)
+    return Faults(engine, database_server, database_url)
 
 
 @pytest.mark.parametrize(

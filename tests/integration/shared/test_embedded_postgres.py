@@ -214,7 +214,7 @@ async def test_an_initdb_that_was_killed_is_done_again(folder: Path) -> None:
     assert not (folder / "data").exists(), "it was to be killed in the middle"
     async with embedded_postgres(folder) as url:
         assert await _add_row(url) == 1
-    assert [path.name for path in folder.glob("data*")] == ["data"]
+    assert _named(folder, "data*") == ["data"]
 
 
 @pytest.mark.parametrize(
@@ -266,6 +266,10 @@ def _stranger(folder: Path, name: str) -> Iterator[int]:
         user.url()
         yield _pid(other / "data")
         user.leave()
+
+
+def _named(folder: Path, pattern: str) -> list[str]:
+    return [path.name for path in folder.glob(pattern)]
 
 
 def _pid(data: Path) -> int:

@@ -1,4 +1,4 @@
-"""The outbox: rows leave in order, are deleted only after the log has them, by one relay at a time."""
+"""The outbox: rows leave in order, by one relay at a time, deleted once the log has them."""
 
 import asyncio
 import os

@@ -18,7 +18,7 @@ _LONG_AGO = -1_000.0
 
 
 class _Silent:
-    """A consumer that fetches nothing, and says `behind` of its lag; stops the worker in the end."""
+    """A consumer that fetches nothing, says `behind` of its lag, and stops the worker."""
 
     def __init__(self, behind: Lag | None, stop: asyncio.Event) -> None:
         self._behind = behind
