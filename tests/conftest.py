@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from blockbuster import blockbuster_ctx
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import open_engine
@@ -12,6 +13,28 @@ from shared.log.postgres import PostgresLog, open_postgres_log
 from tests.databases import DatabaseServer, running_server, temporary_folder
 
 pytest_plugins = ["tests.kafka_fixtures"]
+
+
+_MAY_BLOCK = [
+    # Read once, at the start of a service; tests of a part come to it later.
+    ("services/notifier/templates.py", "load"),
+    ("services/ingest/traits.py", "known_zones"),
+    # The driver looks for libpq's files (.pgpass, certificates) at each new connection.
+    ("asyncpg/connect_utils.py", "_parse_connect_arguments"),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """Our code fails where it blocks the event loop: files, sockets, sleeps, child processes.
+
+    The tests themselves may: only what our packages call, at any depth, is looked at.
+    """
+    with blockbuster_ctx(["shared", "services"]) as found:
+        for function in found.functions.values():
+            for path, name in _MAY_BLOCK:
+                function.can_block_in(path, name)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """A vendor's customers and all their events up to `now`; iterate as often as you like."""
+    """A vendor's accounts and all their events up to `now`; iterate as often as you like."""
 
     accounts: tuple[SimulatedAccount, ...]
     anchor: date

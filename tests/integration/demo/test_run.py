@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,9 @@ class Readings:
     url: str = ""
     asked: list[str] = field(default_factory=list)
     flags: int = 3
+    kept: int | None = None
+    """Of the events that came; None: all."""
+    behind: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -48,16 +52,23 @@ class Readings:
         self.asked.append(scope["path"])
         answer: object = {"code": "unauthorized"}
         status = 200
+        if scope["path"] == "/admin/metrics":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": self._metrics()})
+            return
         if scope["path"].startswith("/scoring") and headers.get(b"authorization") != b"Bearer read":
             status = 401
         elif scope["path"] == "/scoring/v1/status":
             answer = {
-                "events_taken_in": len(self.ingest.accepted) - 240,
+                "events_taken_in": len(self.ingest.accepted) - 240
+                if self.kept is None
+                else self.kept,
                 "dirty": 0 if len(self.asked) > 6 else 5,
                 "backfill_settling": False,
                 "bands": {"healthy": 230, "at_risk": 7, "critical": 3},
                 "accounts": 240,
                 "flags_open": self.flags,
+                "outbox": 0,
             }
         elif scope["path"] == "/scoring/v1/accounts":
             reasons = [{"text": "Active on 2 of the last 28 days"}]
@@ -68,6 +79,15 @@ class Readings:
             answer = {"interventions_open": 10, "deliveries": deliveries}
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    def _metrics(self) -> bytes:
+        taken_in = sum("occurred_at" in item for item in self.ingest.arrivals)
+        labels = 'service="scoring",topic="usage-events"'
+        return (
+            f"perennial_batch_records_sum{{{labels}}} {taken_in}\n"
+            'perennial_batch_records_sum{service="scoring",topic="directory-changes"} 240\n'
+            f'perennial_log_lag_records{{{labels},partition="1"}} {self.behind}\n'
+        ).encode()
 
 
 @pytest.fixture
@@ -95,6 +115,7 @@ async def tell(
         ingest_url=readings.ingest.url,
         scoring_url=readings.url + "/scoring",
         console_url=readings.url + "/console",
+        admin_url=readings.url + "/admin",
         key=key,
         scoring_key="read",
         catchers=Catchers(),
@@ -127,7 +148,8 @@ async def test_the_story_is_told_and_a_later_run_continues_it(
         "seconds",
     ]
     assert "Active on 2 of the last 28 days" in said
-    assert f"{readings.url}/console" in said
+    assert "240 accounts of a simulated vendor" in said
+    assert "messages to owners" in said
     assert ingest.requests[-1].headers["perennial-backfill"] == "true"
     before = set(ingest.accepted)
     again, _ = await tell(readings, tmp_path, now=NOW + timedelta(hours=12))
@@ -159,3 +181,22 @@ async def test_patience_ends_and_the_figures_tell(readings: Readings, tmp_path: 
     assert result.at_risk == 10
     assert result.interventions == 0
     assert not result.is_complete
+
+
+async def test_a_run_that_brings_nothing_new_waits_for_nothing(
+    readings: Readings, tmp_path: Path
+) -> None:
+    readings.kept = 10  # retention has taken the oldest day: the count never gets there
+    began = time.monotonic()
+    result, _ = await tell(readings, tmp_path)
+    assert result.is_complete
+    assert time.monotonic() - began < 15
+
+
+async def test_while_a_service_is_behind_it_waits(readings: Readings, tmp_path: Path) -> None:
+    readings.behind = 1
+    result, _ = await tell(readings, tmp_path, patience=timedelta(seconds=4))
+    assert not result.is_complete
+    polls = [path for path in readings.asked if path == "/scoring/v1/status"]
+    assert len(polls) > 6  # every half second, until patience ended
+    assert "/console/v1/status" not in readings.asked

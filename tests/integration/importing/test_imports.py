@@ -207,14 +207,20 @@ async def test_a_server_that_stays_away_stops_the_import_and_it_goes_on_from_the
 
 
 async def test_an_address_where_nobody_answers_is_given_up_soon(
-    order: Order, monkeypatch: pytest.MonkeyPatch
+    order: Order, shown: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.importing.client._FIRST_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("services.importing.client._FIRST_ANSWER_SECONDS", 0.6)
     with socket.socket() as bound:  # bound but not listening: connections are refused
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        with pytest.raises(Stopped, match=r"took nothing for \d s \(ConnectError"):
+        with pytest.raises(Stopped, match=f"nothing answered at {url} for 1 s: start `perennial"):
             await import_events(replace(order, url=url))
+    assert (
+        shown.getvalue().count(
+            f"nothing answers at {url}: is `perennial up` running? Trying for 1 s\n"
+        )
+        == 1
+    )
 
 
 async def test_an_import_that_is_interrupted_goes_on(order: Order, ingest: StandIn) -> None:
@@ -292,6 +298,8 @@ async def test_rejected_rows_are_listed_and_the_good_ones_kept(
     assert "rejected row 2 (line 3): occurred_at: invalid_time: 'soon' is not" in said
     assert said.count("rejected row") == 10
     assert "warning clock_ahead: 293" in said
+    assert "rows/s)" in said
+    assert "would count its good rows twice" in said
 
 
 async def test_a_file_of_rejects_can_be_corrected_and_imported(
@@ -410,7 +418,11 @@ async def test_accounts_are_patched(order: Order, ingest: StandIn, shown: io.Str
         },
         {"id": "a1", "name": "Acme & Co"},
     ]
-    assert "not used, no account field: colour" in shown.getvalue()
+    said = shown.getvalue()
+    assert "not used, no account field: colour" in said
+    assert "with --rejects FILE all are written to a file" in said
+    assert "twice" not in said  # a patch again changes nothing
+    assert "rows/s" not in said  # of three rows, it would say nothing
 
 
 async def test_a_folder_that_cannot_be_written_is_named(order: Order, tmp_path: Path) -> None:

@@ -5,7 +5,12 @@ from rich.console import Console
 
 from services.demo.catchers import Catchers, CaughtMail, Payload
 from services.demo.readings import ScoredAccount, Value, Why
-from services.demo.showing import show_accounts, show_messages, slack_text
+from services.demo.showing import (
+    show_accounts,
+    show_messages,
+    show_where_to_look,
+    slack_text,
+)
 
 BLOCKS: Payload = {
     "text": "fallback",
@@ -23,9 +28,9 @@ BLOCKS: Payload = {
 }  # fmt: skip
 
 
-def shown() -> tuple[Console, io.StringIO]:
+def shown(width: int = 120) -> tuple[Console, io.StringIO]:
     screen = io.StringIO()
-    return Console(file=screen, width=120), screen
+    return Console(file=screen, width=width), screen
 
 
 def account(**changes: object) -> ScoredAccount:
@@ -89,3 +94,32 @@ def test_the_table_has_risk_value_and_reasons_in_words() -> None:
     assert "[bold]no markup[/]" in said
     assert "\x1b" not in said
     assert "too new" in said
+    assert "Accounts most at risk, by risk of leaving in 90 days" in said
+    assert "others: the vendor's other accounts; +1.9: what it adds to the log-odds" in said
+
+
+def test_an_owners_address_is_not_cut() -> None:
+    console, screen = shown(width=80)
+    why = [Why(text="Active on 9 of 180 days; others 86: +2.7.")]
+    owner = "elena.navarro@example.com"
+    show_accounts(console, [account(owner=owner, risk=0.5, band="critical", reasons=why)])
+    assert owner in screen.getvalue()
+
+
+def test_the_lines_that_make_and_use_a_key_can_be_copied() -> None:
+    console, screen = shown(width=60)
+    show_where_to_look(
+        console,
+        console_url="http://127.0.0.1:8082",
+        scoring_url="http://127.0.0.1:8081",
+        perennial="PERENNIAL_DATA_DIR=.perennial/demo .venv/bin/perennial",
+    )
+    lines = [line.strip() for line in screen.getvalue().splitlines()]
+    assert (
+        "KEY=$(PERENNIAL_DATA_DIR=.perennial/demo .venv/bin/perennial keys create --source me"
+        " --scope accounts:read --plain)" in lines
+    )
+    assert (
+        'curl -s "http://127.0.0.1:8081/v1/accounts?sort=risk&limit=3"'
+        ' -H "Authorization: Bearer $KEY"' in lines
+    )

@@ -1,0 +1,64 @@
+"""What the command line says of itself is true, and what it refuses it refuses before any work."""
+
+import math
+import re
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.__main__ import app
+from services.importing.mapping import _ACCOUNT_NAMES, _EVENT_NAMES
+from services.scoring.evaluation import _gate
+from services.scoring.snapshots import COLUMNS
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+
+def help_of(*command: str) -> str:
+    """In one line, without the frame."""
+    return re.sub(r"[\s│]+", " ", run(*command, "--help").output)
+
+
+@pytest.mark.parametrize(
+    ("command", "fields"),
+    [
+        (("import", "events"), [*_EVENT_NAMES, "feature"]),
+        (("import", "accounts"), list(_ACCOUNT_NAMES)),
+    ],
+)
+def test_the_fields_for_map_are_all_listed(command: tuple[str, ...], fields: list[str]) -> None:
+    listed = help_of(*command).partition("Fields: ")[2]
+    assert listed.startswith(", ".join(fields))
+
+
+@pytest.mark.parametrize("command", [("train", "prior"), ("evaluate",)])
+def test_the_columns_of_the_training_events_are_named(command: tuple[str, ...]) -> None:
+    said = help_of(*command)
+    assert [column for column in COLUMNS if column not in said] == []
+
+
+def test_the_gate_is_stated_with_the_limits_it_has() -> None:
+    said = help_of("evaluate")
+    gate = _gate({})
+    assert all(math.isnan(line.value) for line in gate)
+    assert [f"{line.limit:g}" for line in gate if f" {line.limit:g}" not in said] == []
+
+
+@pytest.mark.parametrize("command", [("demo",), ("import", "events"), ("import", "accounts")])
+def test_a_flag_has_no_variant_that_says_no(command: tuple[str, ...]) -> None:
+    assert "--no-" not in help_of(*command)
+
+
+def test_each_scope_is_explained() -> None:
+    said = help_of("keys", "create")
+    for scope in ("events:write:", "accounts:write:", "backfill:", "accounts:read:"):
+        assert scope in said
+
+
+@pytest.mark.parametrize("source", ["", "a b", "x" * 101, "caf\u00e9", "a\n"])
+def test_a_source_that_cannot_be_a_name_is_refused(source: str) -> None:
+    result = run("keys", "create", "--source", source)
+    assert result.exit_code == 2
+    assert "--source takes 1 to 100 letters" in result.output
