@@ -95,8 +95,7 @@ def is_away(error: BaseException) -> bool:
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(error, _AWAY)
-    # The pool's: a server that hangs holds every connection.
-    return isinstance(error, OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError)
+    return isinstance(error, _AWAY_FROM_THE_CLIENT)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -129,6 +128,14 @@ _AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+)
+_AWAY_FROM_THE_CLIENT = (
+    OSError,
+    TimeoutError,
+    PoolTimeout,  # a server that hangs holds every connection of the pool
+    asyncpg.InterfaceError,
+    # One in 75 connections that the server ends as we send on them: "cannot switch to state".
+    asyncpg.InternalClientError,
 )
 _TRANSIENT = (
     asyncpg.SerializationError,

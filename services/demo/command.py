@@ -41,7 +41,9 @@ _SCOPES: Final = (
 # what protects a real deployment would only make the newcomer wait.
 _DEFAULTS: Final = {
     "PERENNIAL_DATA_DIR": ".perennial/demo",
-    "PERENNIAL_BACKFILL_SETTLE_SECONDS": "3",
+    # Shorter than usual; at 3, a busy machine's pause was taken for the end of the history, and
+    # half a history looks like silence.
+    "PERENNIAL_BACKFILL_SETTLE_SECONDS": "6",
     "INGEST_RATE_PER_SECOND": "0",
     "PERENNIAL_SLACK_PACE_SECONDS": "0.05",
     "PERENNIAL_FALLBACK_OWNER": "customer-success@example.com",

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 
 from services.scoring import gauges
 from services.scoring.api import api
@@ -17,7 +18,7 @@ from shared.clock import Clock, system_clock
 from shared.credentials import KeyRing
 from shared.database import open_engine
 from shared.lifecycle import Frame, run_tasks, serve
-from shared.log import Log
+from shared.log import Consumer, Log, LogUnavailable
 from shared.log.patience import enter_when_reachable
 from shared.log.worker import Worker
 from shared.outbox import Relay
@@ -63,7 +64,6 @@ async def run(
             engine=engine,
             metrics=metrics,
             yearly_churn=settings.perennial_expected_yearly_churn,
-            settle=settle,
             progressed=sweep_loop.progressed,
         )
         sweep = Sweep(
@@ -76,6 +76,7 @@ async def run(
             loop=sweep_loop,
             interval=timedelta(seconds=settings.perennial_sweep_interval_seconds),
             settle=settle,
+            is_behind=partial(_is_behind, consumer),
             retention=settings.retention,
         )
         intake = Intake(engine=engine, partitions=partitions, metrics=metrics, clock=clock)
@@ -108,3 +109,11 @@ async def run(
             keys=follow_keys(log, keys, frame.loop(SERVICE, "keys"), stop, loaded=keys_loaded),
             gauges=gauges.keep(engine, metrics, frame.metrics, stop),
         )
+
+
+async def _is_behind(consumer: Consumer) -> bool:
+    """Whether records wait for this process's intake, or may do: the log does not answer."""
+    try:
+        return any(lag.records for lag in (await consumer.lag()).values())
+    except LogUnavailable:
+        return True

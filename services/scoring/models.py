@@ -57,19 +57,17 @@ class Models:
         engine: AsyncEngine,
         metrics: ScoringMetrics,
         yearly_churn: float,
-        settle: timedelta,
         progressed: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._metrics = metrics
         self._yearly_churn = yearly_churn
-        self._settle = settle
         self._progressed = progressed
         self._prior = read_prior()
         self._serving: Model | None = None
         self._refused: str | None = None
 
-    async def current(self, now: datetime, *, history_loaded: bool) -> Model:
+    async def current(self, now: datetime, *, history_loaded: bool, settle: timedelta) -> Model:
         """The model to score with at `now`; a history that was just loaded is surveyed first."""
         async with self._engine.connect() as connection:
             stored = await _read_active(connection)
@@ -80,7 +78,7 @@ class Models:
             or now - stored.created_at >= _EVERY
             or accounts > stored.accounts * _GROWTH
         ):
-            return await self._survey(accounts, now)
+            return await self._survey(accounts, now, settle)
         return self._load(stored)
 
     def _load(self, stored: _Stored) -> Model:
@@ -96,8 +94,8 @@ class Models:
             return self._serve(self._serving or self._prior)
         return self._serve(model)
 
-    async def _survey(self, accounts: int, now: datetime) -> Model:
-        features = await self._features(now)
+    async def _survey(self, accounts: int, now: datetime, settle: timedelta) -> Model:
+        features = await self._features(now, settle)
         # Two replicas that survey at once make two versions, and the last one serves.
         version = f"prior-{now.astimezone(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         model = replace(standardise_to(self._prior, features, self._yearly_churn), version=version)
@@ -106,11 +104,11 @@ class Models:
         log.info("model.surveyed", accounts=accounts, scored=len(features), version=version)
         return self._serve(model)
 
-    async def _features(self, now: datetime) -> Rows:
+    async def _features(self, now: datetime, settle: timedelta) -> Rows:
         """The features of all scored accounts, `(accounts, features)`."""
         seen: list[Indicators] = []
         async with self._engine.connect() as connection:
-            names = await sweep_store.read_active_accounts(connection, settle=self._settle)
+            names = await sweep_store.read_active_accounts(connection, settle=settle)
             for start in range(0, len(names), _CHUNK):
                 part = names[start : start + _CHUNK]
                 histories = await sweep_store.read_histories(

@@ -10,7 +10,7 @@ flags' messages into the outbox.
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -38,6 +38,7 @@ from shared.outbox import Relay
 CHUNK: Final = 1_000
 _MAINTAIN_EVERY: Final = timedelta(hours=1)
 _AWAY_SECONDS: Final = 2.0
+_NOT_YET: Final = timedelta(days=3_650)
 
 log = logs.get(__name__)
 
@@ -56,6 +57,7 @@ class Sweep:
         loop: Loop,
         interval: timedelta,
         settle: timedelta,
+        is_behind: Callable[[], Awaitable[bool]],
         retention: timedelta | None,
         models: Models,
     ) -> None:
@@ -67,6 +69,7 @@ class Sweep:
         self._loop = loop
         self._interval = interval
         self._settle = settle
+        self._is_behind = is_behind
         self._retention = retention
         self._models = models
         self._maintained_at: datetime | None = None
@@ -90,15 +93,21 @@ class Sweep:
         """Score everything that is dirty or due; says how many accounts."""
         async with self._engine.connect() as connection:
             work = await sweep_store.look(connection, now, settle=self._settle)
+        settle = self._settle
+        if work.history_loaded and await self._is_behind():
+            # It only looks loaded: the rest of it waits in the log (intake was slow, or away).
+            settle = _NOT_YET
+            async with self._engine.connect() as connection:
+                work = await sweep_store.look(connection, now, settle=settle)
         if not work.is_due:
             self._metrics.sweep_success.set_to_current_time()
             return 0
-        model = await self._models.current(now, history_loaded=work.history_loaded)
+        model = await self._models.current(now, history_loaded=work.history_loaded, settle=settle)
         scored = 0
         for shard in range(SHARDS):
             count = CHUNK
             while count >= CHUNK:
-                count = await self._score_chunk(shard, model, now)
+                count = await self._score_chunk(shard, model, now, settle=settle)
                 scored += count
                 self._loop.progressed()
         self._metrics.sweep_success.set_to_current_time()
@@ -122,12 +131,14 @@ class Sweep:
         async with self._engine.begin() as connection:
             return await sweep_store.forget_old_days(connection, before)
 
-    async def _score_chunk(self, shard: int, model: Model, now: datetime) -> int:
+    async def _score_chunk(
+        self, shard: int, model: Model, now: datetime, *, settle: timedelta
+    ) -> int:
         started = time.monotonic()
         async with self._engine.begin() as connection:
             if not await sweep_store.lock_shard(connection, shard):
                 return 0
-            taken = await sweep_store.take(connection, shard, now, settle=self._settle, limit=CHUNK)
+            taken = await sweep_store.take(connection, shard, now, settle=settle, limit=CHUNK)
             if not taken.accounts:
                 return 0
             subjects = await sweep_store.read_subjects(

@@ -27,6 +27,21 @@ class Time:
         return self.now
 
 
+class Behind:
+    """Whether intake has work left, as a test says."""
+
+    def __init__(self) -> None:
+        self.says = False
+
+    async def __call__(self) -> bool:
+        return self.says
+
+
+@pytest.fixture
+def behind() -> Behind:
+    return Behind()
+
+
 @pytest.fixture
 def time() -> Time:
     return Time()
@@ -62,6 +77,7 @@ def sweep(
     relay: Relay,
     frame: Frame,
     time: Time,
+    behind: Behind,
 ) -> Sweep:
     loop = frame.loop("scoring", "sweep")
     return Sweep(
@@ -72,7 +88,6 @@ def sweep(
             engine=engine,
             metrics=metrics,
             yearly_churn=0.1,
-            settle=timedelta(0),
             progressed=loop.progressed,
         ),
         relay=relay,
@@ -80,5 +95,6 @@ def sweep(
         loop=loop,
         interval=timedelta(milliseconds=50),
         settle=timedelta(seconds=0),
+        is_behind=behind,
         retention=timedelta(days=400),
     )

@@ -20,7 +20,7 @@ from shared.messages import (
     decode,
 )
 from tests.factories import NOW, batch_of, directory_change, usage_event
-from tests.integration.scoring.conftest import Time
+from tests.integration.scoring.conftest import Behind, Time
 
 P0 = TopicPartition(USAGE_EVENTS, 0)
 
@@ -116,6 +116,18 @@ async def test_history_that_is_being_loaded_is_not_scored_before_it_has_settled(
     sweep._settle = timedelta(0)
     await sweep.round(NOW)
     assert await sent_flags(engine) == [("old", "gone_silent", "raised", 1)]
+
+
+async def test_history_whose_rest_waits_in_the_log_is_not_scored_however_long_it_takes(
+    intake: Intake, sweep: Sweep, engine: AsyncEngine, behind: Behind
+) -> None:
+    behind.says = True
+    await take_in(intake, use("old", *range(300, 340), backfill=True))
+    assert await sweep.round(NOW) == 0
+    await take_in(intake, use("old", *range(30), backfill=True))
+    behind.says = False
+    assert await sweep.round(NOW) == 1
+    assert await sent_flags(engine) == []
 
 
 async def test_a_score_carries_its_reasons_and_its_value(

@@ -249,6 +249,8 @@ def test_a_bug_has_none(error: Exception) -> None:
 def test_what_says_that_it_is_away_is() -> None:
     assert is_away(DependencyAway("PostgreSQL"))
     assert is_away(ConnectionResetError())
+    # What asyncpg sometimes makes of a connection that ends just as we send on it.
+    assert is_away(asyncpg.InternalClientError("cannot switch to state 15"))
 
 
 async def test_every_connection_has_our_limits(engine: AsyncEngine) -> None:

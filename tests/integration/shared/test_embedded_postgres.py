@@ -164,7 +164,7 @@ async def test_a_start_waits_for_the_backends_of_a_killed_server(folder: Path) -
 async def test_after_a_power_cut_everything_that_was_committed_is_there(folder: Path) -> None:
     async with embedded_postgres(folder) as url:
         await _add_row(url)
-        immediate_stop(folder)
+        await asyncio.to_thread(immediate_stop, folder)
         _until(lambda: not _runs(folder / "data"))
     async with embedded_postgres(folder) as url:
         assert await _add_row(url) == 2

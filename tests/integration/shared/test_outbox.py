@@ -100,7 +100,7 @@ async def test_rows_stay_while_the_log_is_away_and_leave_when_it_is_back(
                 async with _relay(engine, log, loop) as relay:
                     await _put(engine, [_record(0)])
                     await _until(lambda: _is_empty(engine))
-                    immediate_stop(folder)
+                    await asyncio.to_thread(immediate_stop, folder)
                     await _put(engine, [_record(number) for number in range(1, 5)])
                     relay.wake()
                     before = loop.rounds
