@@ -177,12 +177,22 @@ async def test_a_database_server_that_stops_and_starts_again_loses_and_doubles_n
                 await append(
                     log, topic, [record(f"account-{number}", str(number)) for number in range(200)]
                 )
+                in_the_middle, go_on = asyncio.Event(), asyncio.Event()
+
+                async def hold(_connection: AsyncConnection, _batch: Batch) -> None:
+                    if len(ledger.tries) > 5:
+                        in_the_middle.set()
+                        await go_on.wait()
+
+                ledger.in_transaction = hold
                 async with (
                     log.consume([topic], group=_group()) as consumer,
                     working(consumer, ledger, max_records=5) as worker,
                 ):
-                    await worker.until_taken(ledger, 20)
+                    async with asyncio.timeout(30):
+                        await in_the_middle.wait()
                     await _power_cut(folder)
+                    go_on.set()
                     async with embedded_postgres(folder):
                         pass  # whoever started it first holds it too
                     await worker.until_taken(ledger, 200)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.log import Batch, Consumer, Lag, Log, TopicPartition
 from shared.log.positions import Claim, Fenced
@@ -27,9 +28,16 @@ async def test_a_restarted_worker_goes_on_at_the_stored_position(
     topic, group = await new_topic(log), _group()
     await append(log, topic, numbered(100))
     async with log.consume([topic], group=group) as consumer, working(consumer, ledger) as first:
-        await first.until_taken(ledger, 30)
+
+        async def stop_half_way(_connection: AsyncConnection, batch: Batch) -> None:
+            if batch.next >= 30:
+                first.stop.set()
+
+        ledger.in_transaction = stop_half_way
+        async with asyncio.timeout(30):
+            await first.task
     stopped_at = await ledger.count()
-    assert stopped_at < 100, "it was to be stopped half way"
+    assert 30 <= stopped_at < 100, "it was to be stopped half way"
     await append(log, topic, numbered(50, first=100))
     again = group if group_stays else _group()
     async with log.consume([topic], group=again) as consumer, working(consumer, ledger) as second:
