@@ -30,7 +30,7 @@ SUPPRESSED = {
     "already_told": "This destination knows it already",
     "no_destination": "Neither Slack nor e-mail is set up",
 }
-CHANNELS = {"slack": "Slack", "email": "E-mail", "none": "None"}
+CHANNELS = {"slack": "Slack", "email": "E-mail", "none": "Nobody"}
 FAILURES = {
     "pause": "asked us to pause",
     "transient": "failed for the moment",
