@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.database import open_engine
@@ -15,6 +16,9 @@ from tests.databases import DatabaseServer, running_server, temporary_folder
 
 pytest_plugins = ["tests.kafka_fixtures"]
 
+# A machine under load is slow, not wrong: what takes how long is for the benchmarks.
+settings.register_profile("perennial", deadline=None)
+settings.load_profile("perennial")
 
 _MAY_BLOCK = [
     # Read once, at the start of a service; tests of a part come to it later.

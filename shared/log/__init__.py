@@ -90,6 +90,7 @@ class Appended(Enum):
     """What became of one record of an append."""
 
     DURABLE = auto()
+    """In the log: once, or twice where the first answer was lost on its way during an outage."""
     UNKNOWN = auto()
     """Perhaps in the log, perhaps not: append it again under the same id."""
 

@@ -70,7 +70,7 @@ async def test_a_follower_does_not_begin_anew_after_an_outage(mortal: LogUnderTe
 async def test_what_was_answered_before_and_after_an_outage_is_there_in_order(
     mortal: LogUnderTest,
 ) -> None:
-    """Under a stream of appends; a number that was unknown may come once, twice or not at all."""
+    """Under a stream of appends; one in flight at the outage may come twice, or not at all."""
     async with mortal.open() as log:
         topic = await new_topic(log)
         durable: list[int] = []
@@ -101,7 +101,9 @@ async def test_what_was_answered_before_and_after_an_outage_is_there_in_order(
             async with asyncio.timeout(30):
                 while durable[-1] not in taken:
                     taken.extend(int(value) for value in values(await take(consumer, 1)))
-        assert [number for number in taken if number in set(durable)] == durable
+        # A batch whose answer was lost on its way is sent again: its second copy means nothing.
+        first_seen = dict.fromkeys(taken)
+        assert [number for number in first_seen if number in set(durable)] == durable
 
 
 async def test_the_log_opens_while_its_backend_is_away(mortal: LogUnderTest) -> None:
