@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
-from shared.messages import WriteKey
+from shared.messages import Source, WriteKey
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _PATTERN = re.compile(r"prn_live_([0-9A-Za-z]{12})_([0-9A-Za-z]{32})_([0-9A-Za-z]{6})")
@@ -82,16 +82,30 @@ def record_of(
 
 
 class KeyRing:
-    """All keys of the deployment in memory, as the `sources` topic tells them."""
+    """All keys of the deployment and their sources in memory, as the `sources` topic tells them."""
 
     def __init__(self) -> None:
         self._keys: dict[str, WriteKey] = {}
+        self._sources: dict[str, Source] = {}
 
     def put(self, record: WriteKey) -> None:
         self._keys[record.key_id] = record
 
     def remove(self, key_id: str) -> None:
         self._keys.pop(key_id, None)
+
+    def put_source(self, source: Source) -> None:
+        self._sources[source.name] = source
+
+    def remove_source(self, name: str) -> None:
+        self._sources.pop(name, None)
+
+    def source(self, name: str) -> Source:
+        """What is said of a source; one of which nothing is said has no settings."""
+        return self._sources.get(name) or Source(name=name)
+
+    def sources(self) -> list[Source]:
+        return sorted(self._sources.values(), key=lambda source: source.name)
 
     def records(self) -> list[WriteKey]:
         return sorted(self._keys.values(), key=lambda key: (key.created_at, key.key_id))

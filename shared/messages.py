@@ -14,6 +14,7 @@ import msgspec
 from shared.errors import InvalidMessage
 
 USAGE_EVENTS = "usage-events"
+USAGE_EVENTS_OVERFLOW = "usage-events-overflow"
 DIRECTORY_CHANGES = "directory-changes"
 ACCOUNTS = "accounts"
 FLAGS = "flags"
@@ -224,6 +225,18 @@ class OutcomeEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: Outcome
     specversion: str = "1.0"
     datacontenttype: str = "application/json"
+
+
+class Source(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """How the events of one source are read (`sources`, compacted, key: `source/` and the name)."""
+
+    name: str
+    type_map: dict[str, str] = {}
+    """The source's names of types, normalised, to those that scoring understands."""
+    default_account: str | None = None
+    """Of events that name none."""
+    account_group: str | None = None
+    """PostHog's group type that is the account; by default the only one of an event."""
 
 
 class WriteKey(Message, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""The keys of all sources in memory, kept current from the compacted `sources` topic.
+"""The keys and settings of all sources in memory, kept current from the compacted `sources` topic.
 
 No database stands between a key and a request: ingest outlives an outage of PostgreSQL.
 """
@@ -13,10 +13,11 @@ from shared.errors import InvalidMessage
 from shared.lifecycle import Loop
 from shared.log import Log, LogUnavailable
 from shared.log.patience import enter_when_reachable
-from shared.messages import SOURCES, WriteKey, decode
+from shared.messages import SOURCES, Source, WriteKey, decode
 
 _WAIT = timedelta(milliseconds=500)
 _FIRST_WAIT = timedelta(milliseconds=50)
+_SOURCE = "source/"
 
 log = logs.get(__name__)
 
@@ -48,12 +49,23 @@ async def follow_keys(
                     loaded.set()
 
 
+def key_of(source: str) -> bytes:
+    """The key under which a source's settings lie in the topic, apart from those of the keys."""
+    return f"{_SOURCE}{source}".encode()
+
+
 def _apply(ring: KeyRing, key: bytes, value: bytes | None) -> None:
-    if value is None:
-        ring.remove(key.decode("ascii", "replace"))
-        return
+    name = key.decode("utf-8", "replace")
     try:
-        ring.put(decode(WriteKey, value))
+        if name.startswith(_SOURCE):
+            if value is None:
+                ring.remove_source(name.removeprefix(_SOURCE))
+            else:
+                ring.put_source(decode(Source, value))
+        elif value is None:
+            ring.remove(name)
+        else:
+            ring.put(decode(WriteKey, value))
     except InvalidMessage as error:
         # One broken record must not lock everybody out; it stays visible in the log.
         log.warning("sources.invalid", detail=error.detail)

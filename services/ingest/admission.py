@@ -6,7 +6,7 @@ inflated or decoded for one that sends too much.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -16,8 +16,12 @@ from services.ingest.inflight import Held
 from services.ingest.metrics import IngestMetrics
 from services.ingest.replies import RefusalCode, Refused
 from shared.clock import Clock
-from shared.credentials import KeyRing, Refusal, Scope, bearer
+from shared.credentials import KeyRing, Refusal, Scope
 from shared.messages import WriteKey
+
+_STRANGERS = 16
+"""Requests at a time whose body is read before their key is known."""
+_STRANGERS_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,23 @@ class Admitted(NamedTuple):
     body: bytes
 
 
+class _Pool:
+    """So many at a time; the next one is refused."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+
+    def __enter__(self) -> None:
+        if not self._free:
+            raise Refused(
+                RefusalCode.OVERLOADED, "too many send their key in the body; use the header"
+            )
+        self._free -= 1
+
+    def __exit__(self, *_error: object) -> None:
+        self._free += 1
+
+
 class Admission:
     def __init__(
         self,
@@ -54,28 +75,42 @@ class Admission:
         self._buckets = buckets
         self._limits = limits
         self._metrics = metrics
+        self._stranger_limits = replace(
+            limits, max_inflated_bytes=min(limits.max_inflated_bytes, _STRANGERS_BYTES)
+        )
+        self._strangers = _Pool(_STRANGERS)
         self._clock = clock
         self._monotonic = monotonic
 
-    async def admit(self, request: Request, scope: Scope, held: Held) -> Admitted:
-        """The key and the plain body; raises Refused, or ClientGone."""
+    async def admit(
+        self,
+        request: Request,
+        scope: Scope,
+        held: Held,
+        *,
+        token: str | None,
+        body_key: Callable[[bytes], str | None] | None = None,
+    ) -> Admitted:
+        """The key and the plain body; raises Refused, or ClientGone.
+
+        `token` is the key among the headers. Without one, `body_key` may find it in the body, which
+        is then read for a stranger: few such requests at a time, and smaller ones.
+        """
         headers = request.headers
         self._check_stated_size(headers.get(b"content-length"))
         received_at = self._clock()
-        key = self._check_key(headers.get(b"authorization"), scope, received_at)
-        wait = self._buckets.wait_seconds(key.key_id, now=self._monotonic())
-        if wait:
-            raise Refused(
-                RefusalCode.RATE_LIMITED, "this key sends too many events", retry_seconds=wait
-            )
         encoding = encoding_of(headers.get(b"content-encoding"))
-        data = await request.body.read(self._limits, held)
-        self._metrics.body_bytes_sent.observe(len(data))
-        body = inflate(data, encoding, max_bytes=self._limits.max_inflated_bytes)
-        if body is not data:
-            held.add_bytes(len(body))
-            self._metrics.body_bytes_inflated.observe(len(body))
-        return Admitted(key, received_at, body)
+        if token is None and body_key is not None:
+            with self._strangers:
+                body = await self._plain_body(request, encoding, held, self._stranger_limits)
+                key = self._check_key(body_key(body), scope, received_at)
+                self._check_rate(key)
+            return Admitted(key, received_at, body)
+        key = self._check_key(token, scope, received_at)
+        self._check_rate(key)
+        return Admitted(
+            key, received_at, await self._plain_body(request, encoding, held, self._limits)
+        )
 
     def charge(self, key: WriteKey, items: int) -> None:
         self._buckets.charge(key.key_id, items, now=self._monotonic())
@@ -88,8 +123,26 @@ class Admission:
                 f"the body takes more than {self._limits.max_bytes} bytes; split it",
             )
 
-    def _check_key(self, header: bytes | None, scope: Scope, now: datetime) -> WriteKey:
-        found = self._ring.check(bearer((header or b"").decode("latin-1")), now=now)
+    def _check_rate(self, key: WriteKey) -> None:
+        wait = self._buckets.wait_seconds(key.key_id, now=self._monotonic())
+        if wait:
+            raise Refused(
+                RefusalCode.RATE_LIMITED, "this key sends too many events", retry_seconds=wait
+            )
+
+    async def _plain_body(
+        self, request: Request, encoding: str, held: Held, limits: BodyLimits
+    ) -> bytes:
+        data = await request.body.read(limits, held)
+        self._metrics.body_bytes_sent.observe(len(data))
+        body = inflate(data, encoding, max_bytes=limits.max_inflated_bytes)
+        if body is not data:
+            held.add_bytes(len(body))
+            self._metrics.body_bytes_inflated.observe(len(body))
+        return body
+
+    def _check_key(self, token: str | None, scope: Scope, now: datetime) -> WriteKey:
+        found = self._ring.check(token, now=now)
         if isinstance(found, Refusal):
             message = (
                 "send Authorization: Bearer <key>"

@@ -9,8 +9,10 @@ from services.ingest.bodies import BodyLimits
 from services.ingest.buckets import Buckets
 from services.ingest.directory import DirectoryRules
 from services.ingest.events import EventRules
+from services.ingest.handlers import Desk
 from services.ingest.inflight import InFlight
 from services.ingest.metrics import IngestMetrics
+from services.ingest.overflow import Overflow
 from services.ingest.pages import create_pages
 from services.ingest.publisher import Publisher
 from services.ingest.routes import Routes
@@ -117,10 +119,10 @@ def create_app(
         metrics=metrics,
         clock=clock,
     )
-    return Routes(
+    desk = Desk(
+        ring=ring,
         admission=admission,
         publisher=publisher,
-        inflight=inflight,
         metrics=metrics,
         event_rules=EventRules(
             # A user comes back many times, and the keyed hash costs as much as all the rest.
@@ -136,8 +138,16 @@ def create_app(
             max_item_bytes=settings.ingest_max_item_bytes,
             max_record_bytes=settings.ingest_max_record_bytes,
         ),
-        pages=create_pages(with_docs=settings.ingest_docs),
+        overflow=_overflow(settings),
     )
+    return Routes(desk=desk, inflight=inflight, pages=create_pages(with_docs=settings.ingest_docs))
+
+
+def _overflow(settings: IngestSettings) -> Overflow | None:
+    rate = settings.ingest_account_rate_per_second
+    if not rate:
+        return None
+    return Overflow(Buckets(rate=rate, burst=settings.ingest_account_rate_burst))
 
 
 def check_limits(settings: IngestSettings, target: Log) -> None:

@@ -4,7 +4,8 @@ Ingest merges nothing and keeps nothing: a change says what it sets and what it 
 applies it. A field that breaks its rule rejects the account, and every such field is named.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, TypeAlias
@@ -12,21 +13,29 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from services.ingest import traits
-from services.ingest.envelope import Item, Parsed, open_envelope, parse_item
+from services.ingest.envelope import Shape, open_envelope, open_lines, parse_item
 from services.ingest.identity import account_of
+from services.ingest.items import Item, Parsed
 from services.ingest.replies import RefusalCode, Refused
 from services.ingest.results import Code, Decoded, ItemWarning, Result, WarningCode
 from shared.errors import InvalidMessage
 from shared.log import Record
-from shared.messages import AccountFields, DirectoryChange, encode
+from shared.messages import DIRECTORY_CHANGES, AccountFields, DirectoryChange, encode
 
 NAME = "directory"
 
 Operation: TypeAlias = Literal["put", "patch"]
 
 _IDS = ("id", "account_id", "tenant_id")
+_SHAPE = Shape("accounts")
 _NAMED_TRAITS = 10
 _MAX_TRAIT_NAME = 50
+_OWN_WORDS = frozenset(AccountFields.__struct_fields__)
+_ALIASES = {"renewal_date": "contract_end"}
+_TRAIT_ALIASES = {"monthly_spend": "mrr", "csm": "owner"}
+_MIDNIGHT = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[T ]00:00(:00(\.0{1,9})?)?(Z|[+-]\d{2}:?\d{2})?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +59,10 @@ class DirectorySubmission:
 
 def decode(body: bytes, rules: DirectoryRules, submission: DirectorySubmission) -> Decoded:
     """One result per account; raises Refused where there are none to speak of."""
-    envelope = open_envelope(body, "accounts", lines=submission.lines, max_items=rules.max_items)
+    if submission.lines:
+        envelope = open_lines(body, noun=_SHAPE.items, max_items=rules.max_items)
+    else:
+        envelope = open_envelope(body, _SHAPE, max_items=rules.max_items)
     decoded = Decoded()
     for index, item in enumerate(envelope.items):
         _decode_item(decoded, item, index=index, rules=rules, submission=submission)
@@ -65,6 +77,45 @@ def decode_one(
     item = _whole(body) if len(body) <= rules.max_item_bytes else Parsed(None, len(body))
     _decode_item(decoded, item, addressed=account, rules=rules, submission=submission)
     return decoded
+
+
+def patch_from_traits(
+    account: str, said: Mapping[str, object], *, source: str, received_at: datetime
+) -> tuple[DirectoryChange, ItemWarning | None]:
+    """What an SDK says of a group, as a patch; `account` must have passed its own rule.
+
+    Names as in the directory, or the same in camelCase; null is as absent, since SDKs write it for
+    what they do not know. What cannot be kept is dropped, and the one warning names it: a trait is
+    no reason to lose the rest. An empty patch is one too: it makes the account known.
+    """
+    fields: dict[str, object] = {}
+    dropped: list[str] = []
+    # The directory's own word for a field counts before every other word for it.
+    for name, stated in sorted(said.items(), key=lambda trait: trait[0] not in _OWN_WORDS):
+        if stated is None or (name in _IDS and _names(stated, account)):
+            continue
+        field = _TRAIT_FIELDS.get(name)
+        if field is None:
+            dropped.append(_shown(name))
+            continue
+        try:
+            read = traits.FIELDS[field](_without_midnight(stated))
+        except ValueError as error:
+            dropped.append(f"{name} ({error})")
+            continue
+        if read is not None and fields.setdefault(field, read) != read:
+            dropped.append(f"{name} (differs from {field})")
+    for field, why in _contradictions(fields):
+        del fields[field]
+        dropped.append(f"{field} ({why})")
+    change = DirectoryChange(
+        account=account,
+        op="patch",
+        source=source,
+        received_at=received_at,
+        fields=msgspec.convert(fields, AccountFields),
+    )
+    return change, _unknown_warning(dropped) if dropped else None
 
 
 def _whole(body: bytes) -> Parsed:
@@ -96,7 +147,9 @@ def _decode_item(
         decoded.reject(index, account, error.code, error.detail)
         return
     warnings = (_unknown_warning(unknown),) if unknown else ()
-    decoded.wait_for(Result(index, account, "retry", None, None, warnings), record)
+    decoded.wait_for(
+        Result(index, account, "retry", None, None, warnings), DIRECTORY_CHANGES, record
+    )
 
 
 def _object(item: Item, rules: DirectoryRules) -> dict[str, object]:
@@ -141,21 +194,21 @@ def _change(
         reader = traits.FIELDS.get(name)
         if reader is None:
             if name not in _IDS:
-                unknown.append(name)
+                unknown.append(_shown(name))
             continue
         try:
             read = None if stated is None else reader(stated)
         except ValueError as error:
             problems.append(f"{name}: {error}")
             continue
-        field = "contract_end" if name == "renewal_date" else name
+        field = _ALIASES.get(name, name)
         if field in fields and fields[field] != read:
             problems.append("renewal_date: differs from contract_end")
         elif read is None:
             cleared.add(field)
         else:
             fields[field] = read
-    problems.extend(_contradictions(fields))
+    problems.extend(f"{field}: {why}" for field, why in _contradictions(fields))
     if problems:
         raise InvalidMessage(Code.INVALID_FIELD, "; ".join(problems))
     is_patch = submission.operation == "patch"
@@ -171,22 +224,49 @@ def _change(
     return change, unknown
 
 
-def _contradictions(fields: dict[str, object]) -> list[str]:
-    problems = []
+def _contradictions(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Each field that cannot stand beside the others, and why."""
     if fields.get("status") == "churned" and "churned_at" not in fields:
-        problems.append("status: churned needs churned_at")
+        yield "status", "churned needs churned_at"
     start, end = fields.get("contract_start"), fields.get("contract_end")
     if isinstance(start, date) and isinstance(end, date) and end < start:
-        problems.append("contract_end: lies before contract_start")
-    return problems
+        yield "contract_end", "lies before contract_start"
+
+
+def _names(stated: object, account: str) -> bool:
+    return type(stated) in (int, str) and str(stated) == account
+
+
+def _without_midnight(value: object) -> object:
+    """SDKs write a date as a moment: midnight, as written, is that day. No other time is a date."""
+    if isinstance(value, str) and (match := _MIDNIGHT.fullmatch(value)):
+        return match[1]
+    return value
 
 
 def _unknown_warning(names: Sequence[str]) -> ItemWarning:
-    shown = ", ".join(
-        name[:_MAX_TRAIT_NAME].encode("utf-8", "replace").decode() for name in names[:_NAMED_TRAITS]
-    )
     more = len(names) - _NAMED_TRAITS
     return ItemWarning(
         WarningCode.UNKNOWN_TRAIT,
-        f"not kept: {shown}" + (f" and {more} more" if more > 0 else ""),
+        f"not kept: {', '.join(names[:_NAMED_TRAITS])}" + (f" and {more} more" if more > 0 else ""),
     )
+
+
+def _shown(name: str) -> str:
+    """A name as a message may hold it: short, and without half a character."""
+    return name[:_MAX_TRAIT_NAME].encode("utf-8", "replace").decode()
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+_TRAIT_FIELDS = {
+    spelled: field
+    for name, field in {
+        **{name: _ALIASES.get(name, name) for name in traits.FIELDS},
+        **_TRAIT_ALIASES,
+    }.items()
+    for spelled in (name, _camel(name))
+}

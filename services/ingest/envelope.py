@@ -7,16 +7,14 @@ the whole body. Then the standard library reads it: slower, and it takes both.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
+from services.ingest.items import Item, Parsed
 from services.ingest.replies import RefusalCode, Refused
 from services.ingest.results import Code
 from shared.errors import InvalidMessage
-
-Member: TypeAlias = Literal["events", "accounts"]
 
 _MAX_VALUES = 1_000_000
 """More commas or brackets than this in one body become too many objects to hold."""
@@ -25,37 +23,33 @@ _SMALL_BODY = 1024 * 1024
 LINES_MEDIA_TYPES = ("application/x-ndjson", "application/jsonl")
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """An item of a body that only the standard library could read."""
-
-    value: object
-    size: int
-
-
-Item: TypeAlias = msgspec.Raw | bytes | Parsed
-
-
 class Envelope(NamedTuple):
     items: Sequence[Item]
     sent_at: object = None
 
 
-class _Events(msgspec.Struct, rename={"items": "events"}):
+class _Opened(msgspec.Struct):
     items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     sent_at: object = None
 
 
-class _Accounts(msgspec.Struct, rename={"items": "accounts"}):
-    items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    sent_at: object = None
+class Shape:
+    """Where a format keeps the items of a request, and when they were sent."""
+
+    def __init__(self, items: str, sent_at: str | None = "sent_at") -> None:
+        self.items = items
+        self.sent_at = sent_at
+        names = {"items": items, "sent_at": sent_at or "sent_at"}
+        fields = [
+            ("items", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET),
+            ("sent_at", object, None),
+        ]
+        opened = msgspec.defstruct("Opened", fields, bases=(_Opened,), rename=names)
+        self.decoder: msgspec.json.Decoder[_Opened] = msgspec.json.Decoder(opened)
 
 
-_decoders: dict[Member, msgspec.json.Decoder[_Events] | msgspec.json.Decoder[_Accounts]] = {
-    "events": msgspec.json.Decoder(_Events),
-    "accounts": msgspec.json.Decoder(_Accounts),
-}
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_raw_decoder = msgspec.json.Decoder(msgspec.Raw)
 _any_decoder = msgspec.json.Decoder()
 
 
@@ -65,26 +59,36 @@ def is_lines(content_type: bytes | None) -> bool:
     return media_type.decode("latin-1") in LINES_MEDIA_TYPES
 
 
-def open_envelope(body: bytes, member: Member, *, lines: bool, max_items: int) -> Envelope:
-    """An array, an object with the array as `member`, one item, or one item a line.
+def open_envelope(body: bytes, shape: Shape, *, max_items: int) -> Envelope:
+    """An array, an object that holds the array, or one item.
 
     Raises Refused where the body is none of these, or holds no item or too many.
     """
-    if len(body) > _SMALL_BODY and any(
-        body.count(c) > _MAX_VALUES for c in (b",", b"{", b"[", b"\n")
-    ):
-        raise Refused(
-            RefusalCode.TOO_MANY_ITEMS, f"the body holds more than {_MAX_VALUES} values; split it"
-        )
-    envelope = _lines(body) if lines else _quick(body, member) or _patient(body, member)
-    count = len(envelope.items)
-    if count == 0:
-        raise Refused(RefusalCode.INVALID_ENVELOPE, f"the request holds no {member}")
-    if count > max_items:
-        raise Refused(
-            RefusalCode.TOO_MANY_ITEMS, f"more than {max_items} {member} in one request; split it"
-        )
-    return envelope
+    _check_values(body)
+    envelope = _quick(body, shape) or _patient(body, shape)
+    return _counted(envelope, shape.items, max_items)
+
+
+def open_lines(body: bytes, *, noun: str, max_items: int) -> Envelope:
+    """One item a line; a line that is no JSON spoils no other."""
+    _check_values(body)
+    items = [line for line in body.split(b"\n") if line.strip()]
+    return _counted(Envelope(items), noun, max_items)
+
+
+def open_one(body: bytes) -> Envelope:
+    """The body as a whole is the one item; raises Refused where it is no JSON object."""
+    _check_values(body)
+    try:
+        if body.lstrip(b" \t\r\n")[:1] == b"{":
+            _raw_decoder.decode(body)
+            return Envelope([body])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    value = _parsed(body)
+    if not isinstance(value, dict):
+        raise Refused(RefusalCode.INVALID_ENVELOPE, "the body must be one object")
+    return Envelope([Parsed(value, _size(value))])
 
 
 def parse_item(item: Item) -> object:
@@ -103,14 +107,32 @@ def parse_item(item: Item) -> object:
             raise InvalidMessage(Code.TOO_DEEP, "it is nested too deeply") from error
 
 
-def _quick(body: bytes, member: Member) -> Envelope | None:
+def _check_values(body: bytes) -> None:
+    if len(body) > _SMALL_BODY and any(
+        body.count(c) > _MAX_VALUES for c in (b",", b"{", b"[", b"\n")
+    ):
+        raise Refused(
+            RefusalCode.TOO_MANY_ITEMS, f"the body holds more than {_MAX_VALUES} values; split it"
+        )
+
+
+def _counted(envelope: Envelope, noun: str, max_items: int) -> Envelope:
+    count = len(envelope.items)
+    if count == 0:
+        raise Refused(RefusalCode.INVALID_ENVELOPE, f"the request holds no {noun}")
+    if count > max_items:
+        raise Refused(
+            RefusalCode.TOO_MANY_ITEMS, f"more than {max_items} {noun} in one request; split it"
+        )
+    return envelope
+
+
+def _quick(body: bytes, shape: Shape) -> Envelope | None:
     """By msgspec; None where it cannot, for whatever reason."""
     try:
-        if body[:1] == b"[":
+        if body[:1] == b"[" or body.lstrip(b" \t\r\n")[:1] == b"[":
             return Envelope(_list_decoder.decode(body))
-        if body.lstrip(b" \t\r\n")[:1] == b"[":
-            return Envelope(_list_decoder.decode(body))
-        opened = _decoders[member].decode(body)
+        opened = shape.decoder.decode(body)
         # null is as absent: then the object itself is the one item.
         if opened.items is msgspec.UNSET or bytes(opened.items) == b"null":
             return Envelope([body], opened.sent_at)
@@ -119,29 +141,29 @@ def _quick(body: bytes, member: Member) -> Envelope | None:
         return None
 
 
-def _patient(body: bytes, member: Member) -> Envelope:
-    try:
-        value = _loads(body)
-    except ValueError as error:
-        raise Refused(RefusalCode.INVALID_JSON, f"the body is not JSON: {_where(error)}") from error
-    except RecursionError as error:
-        raise Refused(RefusalCode.INVALID_JSON, "the body is nested too deeply") from error
+def _patient(body: bytes, shape: Shape) -> Envelope:
+    value = _parsed(body)
     sent_at: object = None
     if isinstance(value, dict):
-        sent_at = value.get("sent_at")
-        listed = value.get(member)
+        sent_at = None if shape.sent_at is None else value.get(shape.sent_at)
+        listed = value.get(shape.items)
         value = [value] if listed is None else listed
     if not isinstance(value, list):
         raise Refused(
             RefusalCode.INVALID_ENVELOPE,
-            f'the body must be an array, an object with "{member}", or one object',
+            f'the body must be an array, an object with "{shape.items}", or one object',
         )
     small = len(body) <= 64 * 1024
     return Envelope([Parsed(part, 0 if small else _size(part)) for part in value], sent_at)
 
 
-def _lines(body: bytes) -> Envelope:
-    return Envelope([line for line in body.split(b"\n") if line.strip()])
+def _parsed(body: bytes) -> object:
+    try:
+        return _loads(body)
+    except ValueError as error:
+        raise Refused(RefusalCode.INVALID_JSON, f"the body is not JSON: {_where(error)}") from error
+    except RecursionError as error:
+        raise Refused(RefusalCode.INVALID_JSON, "the body is nested too deeply") from error
 
 
 def _loads(data: bytes) -> object:

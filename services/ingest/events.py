@@ -8,14 +8,13 @@ import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-
-import msgspec
+from datetime import timedelta
 
 from services.ingest.identity import account_of, event_id_of, type_of, user_of
 from services.ingest.repair import Repair, is_storable
 from services.ingest.results import WARNINGS, Code, ItemWarning, Result, WarningCode
 from services.ingest.times import TimeRules
+from services.ingest.wire import Draft, Reading, Submission
 from shared.credentials import HashedUser
 from shared.errors import InvalidMessage
 from shared.log import Record
@@ -30,17 +29,6 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 _FEEDBACK_KEPT = ("scale", "score")
 
 
-class Draft(msgspec.Struct, gc=False):
-    """What a format found in an item, not yet looked at; null is as absent."""
-
-    id: object = None
-    account: object = None
-    user: object = None
-    type: object = None
-    occurred_at: object = None
-    properties: object = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRules:
     """What holds for all requests of this process."""
@@ -53,20 +41,8 @@ class EventRules:
     max_age: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """What one request says about all its events."""
-
-    source: str
-    received_at: datetime
-    may_backfill: bool = False
-    marks_backfill: bool = False
-    idempotency_key: str | None = None
-    lines: bool = False
-
-
 class EventReader:
-    """Reads the drafts of one request."""
+    """Reads the items of one request."""
 
     def __init__(
         self, rules: EventRules, submission: Submission, times: TimeRules, *, wire_format: str
@@ -75,23 +51,33 @@ class EventReader:
         self._submission = submission
         self._times = times
         self._format = wire_format
+        self._type_map = submission.source.type_map
 
-    def read(self, draft: Draft, index: int, *, is_suspect: bool) -> tuple[Result, Record]:
+    def read(
+        self, reading: Reading, index: int, times: TimeRules | None = None
+    ) -> tuple[Result, Record]:
         """The event's record, and its result as it stands until the log has it.
 
-        `is_suspect` asks for a closer look: text may hold NUL or half a character, a number may be
-        none. Raises InvalidMessage.
+        `times` are the item's own, where it says itself when it was sent. Raises InvalidMessage.
         """
+        draft = reading.draft
+        is_suspect = reading.is_suspect
         warnings: list[ItemWarning] = []
         if is_suspect:
             _null_what_is_no_number(draft, warnings)
         event_id = self._id(draft.id, index, warnings, is_suspect=is_suspect)
-        account = account_of(draft.account)
+        submission = self._submission
+        account = account_of(
+            submission.source.default_account if draft.account is None else draft.account
+        )
         event_type = type_of(draft.type)
+        if self._type_map:
+            event_type = self._type_map.get(event_type, event_type)
         user = self._user(draft.user, warnings)
         properties = self._properties(draft.properties, event_type, warnings, is_suspect=is_suspect)
-        occurred_at, client_at, is_old = self._times.place(draft.occurred_at, warnings)
-        submission = self._submission
+        occurred_at, client_at, is_old = (times or self._times).place(
+            draft.occurred_at, warnings, is_corrected=reading.is_corrected
+        )
         if is_old:
             self._allow_old(has_id=event_id is not None)
         if event_id is None:
@@ -99,7 +85,7 @@ class EventReader:
         value = encode(
             UsageEvent(
                 id=event_id,
-                source=submission.source,
+                source=submission.source.name,
                 account=account,
                 user=user,
                 type=event_type,

@@ -4,14 +4,13 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.ingest import directory
-from services.ingest.formats import native
 from services.ingest.inflight import InFlight
 from services.ingest.replies import STATUS, RefusalCode
 from services.ingest.results import RETRY_CODES, Code, Decoded, WarningCode
+from services.ingest.wire import FormatName
+from shared.messages import USAGE_EVENTS_OVERFLOW
 from shared.telemetry import HTTP_BUCKETS
 
-FORMATS = (native.NAME, directory.NAME)
 CLIENT_GONE = "client_gone"
 
 _SIZES = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
@@ -45,6 +44,13 @@ class IngestMetrics:
         self.refused = counter("refused", "Requests refused as a whole.", ["reason"])
         self.unknown = counter(
             "unknown", "Items whose append was not known to have ended in time.", ["format"]
+        )
+        self.overflow = counter(
+            "overflow", "Events that took the overflow topic: their account is over its share.", []
+        )
+        self.quarantined = counter("quarantined", "Rejected items kept in quarantine.", ["code"])
+        self.quarantine_dropped = counter(
+            "quarantine_dropped", "Rejected items that quarantine did not keep.", ["reason"]
         )
         self.request_seconds = histogram(
             "request_seconds", "From the headers to the answer.", HTTP_BUCKETS
@@ -93,6 +99,8 @@ class IngestMetrics:
                 self.items.labels(wire_format, result.status, result.code).inc()
             for warning in result.warnings:
                 self.warnings.labels(warning.code).inc()
+        if overflow := decoded.parcels.get(USAGE_EVENTS_OVERFLOW):
+            self.overflow.inc(len(overflow.records))
         if accepted:
             self.items.labels(wire_format, "accepted", "").inc(accepted)
         self.batches.labels(wire_format, _mix(accepted, rejected, retry)).inc()
@@ -102,7 +110,7 @@ class IngestMetrics:
 
     def _preset(self) -> None:
         """Start every series at zero: `rate()` misses the first increment of a new one."""
-        for wire_format in FORMATS:
+        for wire_format in FormatName:
             for status in {200, *STATUS.values()}:
                 self.requests.labels(wire_format, str(status))
             self.items.labels(wire_format, "accepted", "")

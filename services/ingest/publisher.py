@@ -7,7 +7,7 @@ sends again under the same ids, which scoring counts once.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -15,10 +15,11 @@ from prometheus_client import Gauge
 
 from services.ingest.inflight import Held
 from services.ingest.metrics import IngestMetrics
-from services.ingest.results import Code, Decoded, Result
+from services.ingest.results import Code, Decoded, Parcel, Result
 from shared import failpoints
 from shared import logging as logs
 from shared.log import Appended, LogUnavailable, Record, TopicMissing
+from shared.messages import REJECTED
 
 _GRACE_SECONDS = 1.0
 """The log keeps the deadline itself; a log that hangs must not hang the request."""
@@ -57,23 +58,42 @@ class Publisher:
         self._is_up = True
         dependency_up.set(1)
 
-    async def publish(self, topic: str, decoded: Decoded, held: Held, *, wire_format: str) -> None:
-        """Append the records and settle their results; raises Refused where too much waits."""
-        if not decoded.records:
-            return
-        held.add_events(len(decoded.records))
-        started = time.monotonic()
-        failpoints.reach("ingest.before_append")
-        outcome = await self._append(topic, decoded.records)
-        failpoints.reach("ingest.before_ack")
-        self._metrics.append_seconds.observe(time.monotonic() - started)
-        if isinstance(outcome, Code):
-            for result in decoded.pending:
-                _retry(result, outcome)
-        else:
-            self._settle(decoded.pending, outcome, wire_format)
+    async def publish(
+        self, decoded: Decoded, held: Held, *, wire_format: str, rejects: Sequence[Record] = ()
+    ) -> None:
+        """Append the records and settle their results; raises Refused where too much waits.
+
+        `rejects` go to quarantine in the same step; a result stays rejected either way.
+        """
+        parcels = decoded.parcels
+        if parcels or rejects:
+            held.add_events(sum(len(parcel.records) for parcel in parcels.values()) + len(rejects))
+            started = time.monotonic()
+            failpoints.reach("ingest.before_append")
+            if len(parcels) == 1 and not rejects:
+                [(topic, parcel)] = parcels.items()
+                _note_failures(parcel, await self._append(topic, parcel.records))
+            else:
+                await self._append_all(decoded, rejects)
+            failpoints.reach("ingest.before_ack")
+            self._metrics.append_seconds.observe(time.monotonic() - started)
+            self._settle(parcels.values(), wire_format)
         for result, first in decoded.duplicates:
             result.status, result.code, result.message = first.status, first.code, first.message
+
+    async def _append_all(self, decoded: Decoded, rejects: Sequence[Record]) -> None:
+        """Each topic at the same time, under the same deadline."""
+        appends = [self._append(topic, parcel.records) for topic, parcel in decoded.parcels.items()]
+        if rejects:
+            appends.append(self._append(REJECTED, rejects))
+        outcomes = await asyncio.gather(*appends)
+        for parcel, outcome in zip(decoded.parcels.values(), outcomes, strict=False):
+            _note_failures(parcel, outcome)
+        if rejects:
+            kept = outcomes[-1]
+            decoded.are_rejects_kept = not isinstance(kept, Code) and all(
+                appended is Appended.DURABLE for appended in kept
+            )
 
     async def _append(self, topic: str, records: Sequence[Record]) -> Sequence[Appended] | Code:
         try:
@@ -91,16 +111,15 @@ class Publisher:
         self._note(is_up=Appended.DURABLE in outcome)
         return outcome
 
-    def _settle(
-        self, pending: Sequence[Result], outcome: Sequence[Appended], wire_format: str
-    ) -> None:
+    def _settle(self, parcels: Iterable[Parcel], wire_format: str) -> None:
+        """What no append failed for is accepted."""
         unknown = 0
-        for result, appended in zip(pending, outcome, strict=True):
-            if appended is Appended.DURABLE:
-                result.status = "accepted"
-            else:
-                unknown += 1
-                _retry(result, Code.NOT_DURABLE)
+        for parcel in parcels:
+            for result in parcel.pending:
+                if result.code is None:
+                    result.status = "accepted"
+                elif result.code is Code.NOT_DURABLE:
+                    unknown += 1
         if unknown:
             self._metrics.unknown.labels(wire_format).inc(unknown)
 
@@ -116,6 +135,16 @@ class Publisher:
                 log.info("log.back")
             else:
                 log.warning("log.away")
+
+
+def _note_failures(parcel: Parcel, outcome: Sequence[Appended] | Code) -> None:
+    if isinstance(outcome, Code):
+        for result in parcel.pending:
+            _retry(result, outcome)
+    else:
+        for result, appended in zip(parcel.pending, outcome, strict=True):
+            if appended is not Appended.DURABLE:
+                _retry(result, Code.NOT_DURABLE)
 
 
 def _retry(result: Result, code: Code) -> None:

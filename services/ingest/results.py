@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from services.ingest.items import Parsed
 from shared.log import Record
 
 
@@ -26,6 +27,7 @@ class Code(StrEnum):
     EVENT_TOO_LARGE = "event_too_large"
     INVALID_JSON = "invalid_json"
     INVALID_FIELD = "invalid_field"
+    SCOPE_MISSING = "scope_missing"
     NOT_DURABLE = "not_durable"
     LOG_UNAVAILABLE = "log_unavailable"
 
@@ -80,23 +82,62 @@ class Result(msgspec.Struct, omit_defaults=True, gc=False):
     warnings: tuple[ItemWarning, ...] = ()
 
 
+@dataclass(slots=True)
+class Parcel:
+    """Records for one topic, and the result that each of them decides."""
+
+    records: list[Record] = field(default_factory=list)
+    pending: list[Result] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A rejected item as it came."""
+
+    result: Result
+    item: bytes | Parsed
+
+
 @dataclass(slots=True, kw_only=True)
 class Decoded:
     """All items of a request, in order, and the records of the good ones."""
 
     results: list[Result] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
-    pending: list[Result] = field(default_factory=list)
-    """The result that each record decides, in the order of `records`."""
+    parcels: dict[str, Parcel] = field(default_factory=dict)
+    """By topic. An item is accepted once all of its records are durable."""
     duplicates: list[tuple[Result, Result]] = field(default_factory=list)
     """A result, and the earlier one of the same id whose end it shares."""
+    rejects: list[Reject] = field(default_factory=list)
+    are_rejects_kept: bool = True
+    """False where quarantine could not take them: the log did not answer."""
     skew_seconds: float | None = None
     """How far the sender's clock is off, where it said when it sent."""
 
-    def reject(self, index: int, item_id: str | None, code: str, message: str) -> None:
-        self.results.append(Result(index, item_id, "rejected", code, message))
-
-    def wait_for(self, result: Result, record: Record) -> None:
+    def reject(
+        self,
+        index: int,
+        item_id: str | None,
+        code: str,
+        message: str,
+        item: bytes | Parsed | None = None,
+    ) -> None:
+        """Its bytes, where there are any, go to quarantine."""
+        result = Result(index, item_id, "rejected", code, message)
         self.results.append(result)
-        self.pending.append(result)
-        self.records.append(record)
+        if item is not None:
+            self.rejects.append(Reject(result, item))
+
+    def wait_for(self, result: Result, topic: str, record: Record) -> None:
+        self.results.append(result)
+        self.append(result, topic, record)
+
+    def append(self, result: Result, topic: str, record: Record) -> None:
+        """`record` has to be durable before `result` may say accepted."""
+        parcel = self.parcels.get(topic)
+        if parcel is None:
+            parcel = self.parcels[topic] = Parcel()
+        parcel.records.append(record)
+        parcel.pending.append(result)
+
+    def has(self, status: Status) -> bool:
+        return any(result.status == status for result in self.results)

@@ -46,6 +46,14 @@ class IngestSettings(Settings):
         default=5_000, ge=0, description="events a second of one key and process; 0: no limit"
     )
     ingest_rate_burst: float = Field(default=50_000, ge=1, description="events at once of one key")
+    ingest_account_rate_per_second: float = Field(
+        default=0,
+        ge=0,
+        description="events a second of one account; more take the overflow topic; 0: no limit",
+    )
+    ingest_account_rate_burst: float = Field(
+        default=10_000, ge=1, description="events at once of one account"
+    )
     ingest_max_inflight_bytes: int = Field(default=64 * _MIB, ge=1, description="bodies held")
     ingest_max_inflight_events: int = Field(default=30_000, ge=1, description="items held")
 

@@ -60,16 +60,22 @@ class TimeRules:
         self._far_ahead = received_at + FAR_AHEAD
         self._old = received_at - max_age
 
-    def place(self, stated: object, warnings: list[ItemWarning]) -> Moment:
-        """Where the event belongs in time; raises InvalidMessage where that makes no sense."""
+    def place(
+        self, stated: object, warnings: list[ItemWarning], *, is_corrected: bool = False
+    ) -> Moment:
+        """Where the event belongs in time; raises InvalidMessage where that makes no sense.
+
+        `is_corrected`: the stated time is free of the sender's clock error already.
+        """
         if stated is None:
             return self.received_at, None, False
         try:
             client_at = parse_time(stated)
-            occurred_at = client_at + self.skew if self._is_skewed else client_at
+            is_skewed = self._is_skewed and not is_corrected
+            occurred_at = client_at + self.skew if is_skewed else client_at
         except (ValueError, OverflowError) as error:
             raise InvalidMessage(Code.INVALID_TIME, f"occurred_at: {_RULE}") from error
-        if self._is_skewed:
+        if is_skewed:
             warnings.append(WARNINGS[WarningCode.SKEW_CORRECTED])
         if occurred_at > self._ahead:
             if occurred_at > self._far_ahead:

@@ -14,7 +14,8 @@ from services.ingest.directory import DirectoryRules, DirectorySubmission, Opera
 from services.ingest.replies import Refused
 from services.ingest.results import Decoded
 from services.ingest.traits import FIELDS
-from shared.messages import AccountFields, DirectoryChange, Goal, decode
+from shared.messages import DIRECTORY_CHANGES, AccountFields, DirectoryChange, Goal, decode
+from tests.unit.ingest.decoded import records
 from tests.unit.ingest.test_native_envelopes import JSON
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -34,7 +35,7 @@ def put(value: object, account: str = "acme") -> Decoded:
 
 
 def changes(decoded: Decoded) -> list[DirectoryChange]:
-    return [decode(DirectoryChange, record.value) for record in decoded.records]
+    return [decode(DirectoryChange, record.value) for record in records(decoded, DIRECTORY_CHANGES)]
 
 
 @pytest.mark.parametrize(
@@ -216,5 +217,5 @@ def test_every_field_of_the_directory_can_be_told() -> None:
 def test_any_json_gives_one_result_per_account(accounts: list[object]) -> None:
     decoded = take(accounts)
     assert [result.index for result in decoded.results] == list(range(len(accounts)))
-    assert len(changes(decoded)) == len(decoded.pending)
+    assert len(changes(decoded)) == len(records(decoded, DIRECTORY_CHANGES))
     msgspec.json.encode(decoded.results)

@@ -1,17 +1,19 @@
 """What a body may look like as a whole, and that no body whatever breaks anything."""
 
 import json
-from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from services.ingest.envelope import is_lines
 from services.ingest.replies import Refused
-from tests.unit.ingest.native_bodies import SUBMISSION, codes, events, item, take
+from tests.unit.ingest.decoded import SUBMISSION, codes, events, records
+from tests.unit.ingest.native_bodies import item, take
 
+LINES = replace(SUBMISSION, headers={b"content-type": b"application/x-ndjson"})
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -75,7 +77,7 @@ def test_a_bad_envelope_is_refused_as_a_whole(body: bytes, code: str, says: str)
 
 def test_a_bad_line_is_rejected_alone() -> None:
     good = json.dumps(item()).encode()
-    decoded = take(b'\n{"id":\n' + good + b"\r\n\n", replace(SUBMISSION, lines=True))
+    decoded = take(b'\n{"id":\n' + good + b"\r\n\n", LINES)
 
     assert codes(decoded) == ["invalid_json", None]
     assert [result.index for result in decoded.results] == [0, 1]
@@ -112,17 +114,17 @@ def test_any_json_gives_one_result_per_item(items: list[object], *, ascii_only: 
     assert [result.index for result in decoded.results] == list(range(len(items)))
     for result in decoded.results:
         assert (result.status == "rejected") == (result.code is not None)
-    waiting = len(decoded.pending) + len(decoded.duplicates)
+    waiting = len(records(decoded)) + len(decoded.duplicates)
     assert waiting == sum(result.status == "retry" for result in decoded.results)
     # What goes on the log can be read back, and what is answered can be written.
-    assert len(events(decoded)) == len(decoded.records) == len(decoded.pending)
+    assert len(events(decoded)) == len(records(decoded))
     msgspec.json.encode(decoded.results)
 
 
 @given(body=st.binary(max_size=200), lines=st.booleans())
 def test_any_bytes_are_refused_or_answered_item_by_item(body: bytes, *, lines: bool) -> None:
     try:
-        decoded = take(body, replace(SUBMISSION, lines=lines))
+        decoded = take(body, LINES if lines else SUBMISSION)
     except Refused as refused:
         assert refused.message  # noqa: PT017 - both ends are designed
     else:

@@ -2,21 +2,13 @@
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from shared.credentials import hash_user
-from tests.unit.ingest.native_bodies import (
-    NOW,
-    SUBMISSION,
-    USER_KEY,
-    codes,
-    events,
-    item,
-    take,
-    warnings,
-)
+from tests.unit.ingest.decoded import NOW, SUBMISSION, USER_KEY, codes, events, records, warnings
+from tests.unit.ingest.native_bodies import item, take
 
 
 @pytest.mark.parametrize(
@@ -154,7 +146,7 @@ def test_an_event_says_where_it_came_from_and_when() -> None:
 def test_a_warning_does_not_keep_an_item_out(noticed: object, warning: str) -> None:
     decoded = take([noticed])
     assert warnings(decoded) == [warning]
-    assert len(decoded.records) == 1
+    assert len(records(decoded)) == 1
 
 
 def test_a_placeholder_is_no_user_and_a_wrong_duration_no_time() -> None:
@@ -225,7 +217,7 @@ def test_the_same_id_twice_is_appended_once_and_shares_its_end() -> None:
 def test_a_rejected_item_does_not_hide_a_good_one_of_the_same_id() -> None:
     decoded = take([item(type=None), item()])
     assert codes(decoded) == ["missing_type", None]
-    assert len(decoded.records) == 1
+    assert len(records(decoded)) == 1
 
 
 def test_an_idempotency_key_makes_ids() -> None:

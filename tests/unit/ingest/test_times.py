@@ -1,20 +1,13 @@
 """When an event happened: how it may be said, and how far it is believed."""
 
 import json
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
-from tests.unit.ingest.native_bodies import (
-    NOW,
-    SUBMISSION,
-    codes,
-    events,
-    item,
-    take,
-    warnings,
-)
+from tests.unit.ingest.decoded import NOW, SUBMISSION, codes, events, warnings
+from tests.unit.ingest.native_bodies import item, take
 
 MAY_BACKFILL = replace(SUBMISSION, may_backfill=True)
 

@@ -1,0 +1,105 @@
+"""From a body to the results and records of its items, the same way for every wire format."""
+
+from services.ingest import directory
+from services.ingest.envelope import Envelope
+from services.ingest.events import EventReader, EventRules, stated_id
+from services.ingest.items import Parsed
+from services.ingest.overflow import Overflow
+from services.ingest.replies import RefusalCode, Refused
+from services.ingest.results import WARNINGS, Code, Decoded, Result, WarningCode
+from services.ingest.times import TimeRules, parse_time
+from services.ingest.wire import Reading, Submission, WireFormat
+from shared.errors import InvalidMessage
+from shared.log import Record
+from shared.messages import DIRECTORY_CHANGES, USAGE_EVENTS, encode
+
+
+def decode(
+    wire: WireFormat,
+    body: bytes,
+    submission: Submission,
+    rules: EventRules,
+    overflow: Overflow | None = None,
+) -> Decoded:
+    """One result per item; raises Refused where there are no items to speak of."""
+    envelope = wire.open(body, submission, rules.max_items)
+    times = _times(envelope, submission, rules)
+    reader = EventReader(rules, submission, times, wire_format=wire.name)
+    # NUL is good JSON, and nothing else of us can store it.
+    has_nul = b"\\u0000" in body
+    decoded = Decoded(skew_seconds=None if envelope.sent_at is None else times.skew.total_seconds())
+    seen: dict[str | None, Result] = {}
+    for index, item in enumerate(envelope.items):
+        data = item if isinstance(item, (bytes, Parsed)) else bytes(item)
+        reading = None
+        change = None
+        try:
+            _check_size(data, rules)
+            reading = wire.read(data, submission)
+            if has_nul:
+                reading.is_suspect = True
+            own_times = None
+            if reading.sent_at is not None and envelope.sent_at is None:
+                own_times = _own_times(reading.sent_at, submission, rules)
+            result, record = reader.read(reading, index, own_times)
+            if reading.traits is not None:
+                change = _change(reading, result, record, submission)
+        except InvalidMessage as error:
+            known = None if reading is None else stated_id(reading.draft.id)
+            decoded.reject(index, known, error.code, error.detail, data)
+            continue
+        first = seen.setdefault(result.id, result)
+        if first is not result:
+            result.warnings = (*result.warnings, WARNINGS[WarningCode.DUPLICATE_IN_REQUEST])
+            decoded.results.append(result)
+            decoded.duplicates.append((result, first))
+            continue
+        topic = USAGE_EVENTS if overflow is None else overflow.topic_of(record.key)
+        decoded.wait_for(result, topic, record)
+        if change is not None:
+            decoded.append(result, DIRECTORY_CHANGES, change)
+    return decoded
+
+
+def _check_size(item: bytes | Parsed, rules: EventRules) -> None:
+    size = item.size if isinstance(item, Parsed) else len(item)
+    if size > rules.max_item_bytes:
+        raise InvalidMessage(
+            Code.EVENT_TOO_LARGE, f"it takes more than {rules.max_item_bytes} bytes"
+        )
+
+
+def _change(reading: Reading, result: Result, record: Record, submission: Submission) -> Record:
+    """What the item says of its account, as a change to the directory."""
+    if not submission.may_change_accounts:
+        raise InvalidMessage(
+            Code.SCOPE_MISSING, "it describes an account; the key lacks the scope accounts:write"
+        )
+    assert reading.traits is not None  # noqa: S101 - the caller has just looked
+    change, warning = directory.patch_from_traits(
+        record.key.decode(),
+        reading.traits,
+        source=submission.source.name,
+        received_at=submission.received_at,
+    )
+    if warning is not None:
+        result.warnings = (*result.warnings, warning)
+    return Record(key=record.key, value=encode(change))
+
+
+def _times(envelope: Envelope, submission: Submission, rules: EventRules) -> TimeRules:
+    sent_at = None
+    if envelope.sent_at is not None:
+        try:
+            sent_at = parse_time(envelope.sent_at)
+        except ValueError as error:
+            raise Refused(RefusalCode.INVALID_ENVELOPE, f"sent_at: {error}") from error
+    return TimeRules(received_at=submission.received_at, sent_at=sent_at, max_age=rules.max_age)
+
+
+def _own_times(sent_at: object, submission: Submission, rules: EventRules) -> TimeRules | None:
+    try:
+        moment = parse_time(sent_at)
+    except ValueError:
+        return None  # It says nothing about the sender's clock; the event's own time still counts.
+    return TimeRules(received_at=submission.received_at, sent_at=moment, max_age=rules.max_age)
