@@ -3,7 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from services.ingest.replies import RefusalCode, Reply, error_reply, results_reply
+from services.ingest.replies import (
+    SUCCESS,
+    RefusalCode,
+    Reply,
+    error_reply,
+    results_reply,
+    some_rejected,
+)
 from services.ingest.results import Code, Decoded, Result
 
 _MESSAGES = {
@@ -19,6 +26,28 @@ def answer_each(decoded: Decoded, request_id: str) -> Reply:
     if decoded.has("retry"):
         return send_again(decoded.results, request_id, shown=decoded.results)
     return all_rejected(decoded.results, request_id, shown=decoded.results)
+
+
+def answer_few_words(decoded: Decoded, request_id: str) -> Reply:
+    """For libraries that look at the status alone: 200 only where every item is safe somewhere.
+
+    What was rejected is in quarantine then, and listed for whoever reads the body.
+    """
+    if decoded.has("retry") or not decoded.are_rejects_kept:
+        return send_again(decoded.results, request_id)
+    rejected = [result for result in decoded.results if result.status == "rejected"]
+    if not rejected:
+        return SUCCESS
+    if len(rejected) == len(decoded.results):
+        return all_rejected(decoded.results, request_id, shown=decoded.results)
+    return some_rejected(len(decoded.results) - len(rejected), rejected)
+
+
+def partial_failure(results: Sequence[Result], request_id: str) -> Reply:
+    """400 although some items are accepted, for formats whose callers read nothing on success."""
+    rejected = sum(result.status == "rejected" for result in results)
+    message = f"{rejected} of {len(results)} were rejected; the others are accepted"
+    return error_reply(RefusalCode.PARTIAL_FAILURE, message, request_id, results=results)
 
 
 def send_again(

@@ -51,6 +51,7 @@ class Shape:
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _raw_decoder = msgspec.json.Decoder(msgspec.Raw)
 _any_decoder = msgspec.json.Decoder()
+_LIST = Shape("events")
 
 
 def is_lines(content_type: bytes | None) -> bool:
@@ -89,6 +90,23 @@ def open_one(body: bytes) -> Envelope:
     if not isinstance(value, dict):
         raise Refused(RefusalCode.INVALID_ENVELOPE, "the body must be one object")
     return Envelope([Parsed(value, _size(value))])
+
+
+def open_list_or_one(body: bytes, *, max_items: int) -> Envelope:
+    """An array of items, or one that stands alone."""
+    if body.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] == b"[":
+        return open_envelope(body, _LIST, max_items=max_items)
+    return open_one(body)
+
+
+def member_of(body: bytes, name: str) -> object:
+    """A member of the body's outermost object; None where there is none, or no object."""
+    try:
+        _check_values(body)
+        value = parse_item(body)
+    except (Refused, InvalidMessage):
+        return None
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def parse_item(item: Item) -> object:

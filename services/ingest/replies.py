@@ -27,6 +27,7 @@ class RefusalCode(StrEnum):
     INVALID_ENVELOPE = "invalid_envelope"
     INVALID_ENCODING = "invalid_encoding"
     ALL_REJECTED = "all_rejected"
+    PARTIAL_FAILURE = "partial_failure"
     INVALID_KEY = "invalid_key"
     SCOPE_MISSING = "scope_missing"
     NOT_FOUND = "not_found"
@@ -48,6 +49,7 @@ STATUS = {
     RefusalCode.INVALID_ENVELOPE: 400,
     RefusalCode.INVALID_ENCODING: 400,
     RefusalCode.ALL_REJECTED: 400,
+    RefusalCode.PARTIAL_FAILURE: 400,
     RefusalCode.INVALID_KEY: 401,
     RefusalCode.SCOPE_MISSING: 403,
     RefusalCode.NOT_FOUND: 404,
@@ -109,8 +111,23 @@ class ResultsBody(msgspec.Struct):
     results: Sequence[Result]
 
 
+class SomeRejected(msgspec.Struct):
+    success: bool
+    accepted: int
+    rejected: Sequence[Result]
+
+
+SUCCESS = Reply(status=200, body=b'{"success":true}')
+NOTHING = Reply(status=204, body=b"")
+
+
 def results_reply(results: Sequence[Result]) -> Reply:
     return Reply(status=200, body=_encoder.encode(ResultsBody(results)))
+
+
+def some_rejected(accepted: int, rejected: Sequence[Result]) -> Reply:
+    body = SomeRejected(success=True, accepted=accepted, rejected=rejected)
+    return Reply(status=200, body=_encoder.encode(body))
 
 
 def error_reply(
@@ -147,12 +164,10 @@ def request_id_of(header: bytes | None) -> str:
 
 
 async def send_reply(send: Send, reply: Reply, request_id: str, *, close: bool = False) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(reply.body)).encode()),
-        (b"x-request-id", request_id.encode("ascii")),
-        *reply.headers,
-    ]
+    headers = [(b"x-request-id", request_id.encode("ascii")), *reply.headers]
+    if reply.status != 204:  # It has no body, and may not say how long it is.
+        headers.append((b"content-type", b"application/json"))
+        headers.append((b"content-length", str(len(reply.body)).encode()))
     if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

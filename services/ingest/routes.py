@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ingest.admission import Request
 from services.ingest.bodies import Body
+from services.ingest.formats import cloudevents, segment
 from services.ingest.formats.native import NATIVE
 from services.ingest.handlers import AccountHandlers, Desk, EventHandler, account_segment
 from services.ingest.inflight import Held, InFlight
@@ -32,7 +33,12 @@ from services.ingest.wire import FormatName, WireFormat
 from shared import failpoints
 from shared import logging as logs
 
-EVENT_PATHS: dict[str, WireFormat] = {"/v1/events": NATIVE}
+EVENT_PATHS: dict[str, WireFormat] = {
+    "/v1/events": NATIVE,
+    segment.BATCH: segment.SEGMENT,
+    **{f"/v1/{kind}": segment.SEGMENT for kind in segment.KINDS},
+    cloudevents.PATH: cloudevents.CLOUDEVENTS,
+}
 """Each is served with a slash at its end too."""
 ACCOUNTS_BATCH = "/v1/accounts:batch"
 

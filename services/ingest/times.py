@@ -43,6 +43,14 @@ def parse_time(value: object) -> datetime:
     raise ValueError(_RULE)
 
 
+def is_time(value: object) -> bool:
+    try:
+        parse_time(value)
+    except ValueError:
+        return False
+    return True
+
+
 Moment: TypeAlias = tuple[datetime, datetime | None, bool]
 """occurred_at and client_at as they go on the log, and whether it is older than max_event_age."""
 

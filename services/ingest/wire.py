@@ -93,6 +93,13 @@ class WireFormat:
     quarantine before they hear that all is well."""
 
 
+def without_system_keys(properties: dict[str, object]) -> dict[str, object]:
+    """Properties less those that a library adds for itself (`$lib`, `$ip`, ...)."""
+    if not any(name.startswith("$") for name in properties):
+        return properties
+    return {name: value for name, value in properties.items() if not name.startswith("$")}
+
+
 def bearer_key(headers: Headers) -> str | None:
     """The key of an `Authorization: Bearer` header."""
     return bearer(headers.get(b"authorization", b"").decode("latin-1"))

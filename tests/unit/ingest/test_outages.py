@@ -1,7 +1,7 @@
 """What callers are told when the log fails in ways that a real one does not on demand."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from services.ingest import publisher
 from shared.errors import PerennialError
 from shared.log import Appended, LogUnavailable, Record, TopicMissing
+from shared.log.topics import TOPICS
 from tests.unit.ingest.api import check_error, open_api
 from tests.unit.ingest.native_bodies import item
 
@@ -16,22 +17,26 @@ D, U = Appended.DURABLE, Appended.UNKNOWN
 
 
 class StandIn:
-    """A log that answers what the test says; None hangs."""
+    """A log that answers what the test says, to each append or by topic; None hangs."""
 
-    def __init__(self, answer: Sequence[Appended] | Exception | None) -> None:
+    def __init__(
+        self, answer: Sequence[Appended] | Mapping[str, Appended] | Exception | None
+    ) -> None:
         self.answer = answer
         self.appended: list[Record] = []
 
     async def append(
         self, topic: str, records: Sequence[Record], *, deadline: timedelta
     ) -> Sequence[Appended]:
-        assert topic in ("usage-events", "directory-changes")
+        assert topic in {named.name for named in TOPICS}
         assert deadline > timedelta()
         if self.answer is None:
             await asyncio.Event().wait()
         if isinstance(self.answer, Exception):
             raise self.answer
         self.appended.extend(records)
+        if isinstance(self.answer, Mapping):
+            return [self.answer[topic]] * len(records)
         return self.answer or ()
 
     async def ping(self) -> bool:
