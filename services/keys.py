@@ -56,6 +56,11 @@ async def revoke(log: Log, *, key_id: str, now: datetime) -> WriteKey:
 
 async def read_all(log: Log) -> list[WriteKey]:
     """Every key that was ever made, the oldest first."""
+    return (await read_ring(log)).records()
+
+
+async def read_ring(log: Log) -> KeyRing:
+    """All that the `sources` topic says now."""
     ring, stop, loaded = KeyRing(), asyncio.Event(), asyncio.Event()
     loop = Loop(service="cli", name="keys", metrics=new_frame().metrics)
     following = asyncio.create_task(follow_keys(log, ring, loop, stop, loaded=loaded))
@@ -71,7 +76,7 @@ async def read_all(log: Log) -> list[WriteKey]:
         results = await asyncio.gather(following, return_exceptions=True)
     if not loaded.is_set() and isinstance(results[0], Exception):
         raise results[0]
-    return ring.records()
+    return ring
 
 
 def is_live(key: WriteKey, now: datetime) -> bool:

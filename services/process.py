@@ -28,8 +28,9 @@ from shared.lifecycle import Frame, admin_app, new_frame, serve, stopped_within,
 from shared.log import Appended, Log, Record
 from shared.log.postgres import open_postgres_log
 from shared.log.topics import TOPICS
-from shared.messages import SOURCES, WriteKey, encode
+from shared.messages import SOURCES, Source, WriteKey, encode
 from shared.settings import DatabaseSettings, LogSettings, ProcessSettings, Settings, read
+from shared.sources import key_of
 
 _HARD_STOP_SECONDS: Final = 40
 _READY_POLL_SECONDS: Final = 0.1
@@ -287,11 +288,16 @@ async def console_key(settings: ProcessSettings, opened: Log) -> Secret:
 
 async def announce_key(opened: Log, record: WriteKey) -> None:
     """Let every service know the key; it works as soon as they have read it."""
-    appended = await opened.append(
-        SOURCES,
-        [Record(key=record.key_id.encode(), value=encode(record))],
-        deadline=_DEADLINE,
-    )
+    await _tell(opened, Record(key=record.key_id.encode(), value=encode(record)))
+
+
+async def publish_source(opened: Log, source: Source) -> None:
+    """Let every service know how the source's events are to be read."""
+    await _tell(opened, Record(key=key_of(source.name), value=encode(source)))
+
+
+async def _tell(opened: Log, record: Record) -> None:
+    appended = await opened.append(SOURCES, [record], deadline=_DEADLINE)
     if appended[0] is not Appended.DURABLE:
         raise DependencyAway("the log")
 

@@ -11,6 +11,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 
 from shared.errors import Misconfigured
 
@@ -33,17 +34,21 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
 
 def reach(name: str) -> None:
     """Die or freeze here, if the environment names this place."""
-    wanted = os.environ.get("PERENNIAL_FAILPOINT", "")
-    if not wanted.startswith(name + ":"):
+    wanted = _wanted()
+    if wanted is None or wanted[1] != name:
         return
-    check_environment()
-    match = _FORM.fullmatch(wanted)
-    assert match is not None  # noqa: S101 - check_environment has just said so
     _passed[name] += 1
-    count = int(match[4])
-    is_here = _passed[name] == count if match[3] == "nth" else _passed[name] % count == 0
+    count = int(wanted[4])
+    is_here = _passed[name] == count if wanted[3] == "nth" else _passed[name] % count == 0
     if is_here:
-        os.kill(os.getpid(), _SIGNALS[match[2]])
+        os.kill(os.getpid(), _SIGNALS[wanted[2]])
+
+
+@cache
+def _wanted() -> re.Match[str] | None:
+    """The fault that the environment asks for; read once, as every request comes by here."""
+    check_environment()
+    return _FORM.fullmatch(os.environ.get("PERENNIAL_FAILPOINT", ""))
 
 
 def switched_off(safeguard: str) -> bool:

@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from services import keys
+from services import keys, sources
 from services.keys import TooManyKeys, UnknownKey
 from shared.credentials import KeyRing, NewKey, Refusal, Scope, new_key
 from shared.lifecycle import new_frame
 from shared.log import Consumer, Log, LogUnavailable, Record, TopicMissing
 from shared.log.patience import enter_when_reachable
 from shared.log.postgres import PostgresLog
-from shared.messages import SOURCES, WriteKey, encode
-from shared.sources import follow_keys
+from shared.messages import SOURCES, Source, WriteKey, encode
+from shared.sources import follow_keys, key_of
 
 NOW = datetime(2026, 6, 15, 12, 0, tzinfo=UTC)
 _SOON = timedelta(seconds=5)
@@ -31,6 +31,22 @@ async def test_a_new_key_is_known_within_a_second_and_a_revoked_one_refused(
         await _within_a_second(lambda: ring.check(made.secret, now=NOW) == made.record)
         await keys.revoke(log, key_id=made.record.key_id, now=NOW)
         await _within_a_second(lambda: ring.check(made.secret, now=NOW) is Refusal.REVOKED)
+
+
+async def test_what_is_said_of_a_source_is_known_within_a_second(log: PostgresLog) -> None:
+    said = Source(name="app", type_map={"trial_started": "onboarding_milestone"})
+    async with _following(log) as ring:
+        assert ring.source("app") == Source(name="app")
+        await sources.describe(log, said)
+        await _within_a_second(lambda: ring.source("app") == said)
+        await _create(log, "web")
+        # A source is listed as soon as it has a key; the two kinds of records are told apart.
+        assert await sources.read_all(log) == [said, Source(name="web")]
+        assert [key.source for key in await keys.read_all(log)] == ["web"]
+
+        gone = Record(key=key_of("app"), value=None)
+        await log.append(SOURCES, [gone], deadline=_SOON)
+        await _within_a_second(lambda: ring.source("app") == Source(name="app"))
 
 
 async def test_loaded_means_that_every_key_has_been_read(log: PostgresLog) -> None:

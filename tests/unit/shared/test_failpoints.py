@@ -46,6 +46,7 @@ def test_a_fault_in_the_environment_alone_strikes_nobody(monkeypatch: pytest.Mon
     monkeypatch.delenv("PERENNIAL_TESTING", raising=False)
     monkeypatch.setenv("PERENNIAL_FAILPOINT", "scoring.after_commit:kill9:nth=1")
     monkeypatch.setenv("PERENNIAL_SWITCHED_OFF", "fence")
+    failpoints._wanted.cache_clear()
     with pytest.raises(Misconfigured):
         failpoints.reach("scoring.after_commit")
     with pytest.raises(Misconfigured):
