@@ -6,9 +6,11 @@ inflated or decoded for one that sends too much.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
+
+import msgspec
 
 from services.ingest.bodies import Body, BodyLimits, encoding_of, inflate
 from services.ingest.buckets import Buckets
@@ -24,8 +26,7 @@ _STRANGERS = 16
 _STRANGERS_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a route sees of an HTTP request; header names are in lower case."""
 
     method: str

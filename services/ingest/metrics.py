@@ -1,14 +1,16 @@
 """The full list of ingest's metrics; no account, user or key is a label."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
 from services.ingest.inflight import InFlight
 from services.ingest.replies import STATUS, RefusalCode
 from services.ingest.results import RETRY_CODES, Code, Decoded, WarningCode
 from services.ingest.wire import FormatName
 from shared.messages import USAGE_EVENTS_OVERFLOW
+from shared.tallies import Spread, Tally
 from shared.telemetry import HTTP_BUCKETS
 
 CLIENT_GONE = "client_gone"
@@ -27,54 +29,49 @@ class Mix(StrEnum):
 
 class IngestMetrics:
     def __init__(self, registry: CollectorRegistry, inflight: InFlight) -> None:
-        def counter(name: str, help_text: str, labels: list[str]) -> Counter:
-            return Counter(f"perennial_ingest_{name}", help_text, labels, registry=registry)
+        def tally(name: str, help_text: str, *labels: str) -> Tally:
+            return Tally(f"perennial_ingest_{name}", help_text, labels, registry=registry)
 
-        def histogram(name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(
-                f"perennial_ingest_{name}", help_text, buckets=buckets, registry=registry
-            )
+        def spread(
+            name: str, help_text: str, bounds: Sequence[float], labels: Sequence[str] = ()
+        ) -> Spread:
+            full_name = f"perennial_ingest_{name}"
+            return Spread(full_name, help_text, labels, bounds=bounds, registry=registry)
 
-        self.requests = counter("requests", "Requests answered.", ["format", "status"])
-        self.items = counter("items", "Items answered.", ["format", "status", "code"])
-        self.batches = counter(
-            "batches", "Requests by what became of their items.", ["format", "mix"]
+        self.requests = tally("requests", "Requests answered.", "format", "status")
+        self.items = tally("items", "Items answered.", "format", "status", "code")
+        self.batches = tally("batches", "Requests by what became of their items.", "format", "mix")
+        self.warnings = tally("warnings", "Warnings about accepted items.", "code")
+        self.refused = tally("refused", "Requests refused as a whole.", "reason")
+        self.unknown = tally(
+            "unknown", "Items whose append was not known to have ended in time.", "format"
         )
-        self.warnings = counter("warnings", "Warnings about accepted items.", ["code"])
-        self.refused = counter("refused", "Requests refused as a whole.", ["reason"])
-        self.unknown = counter(
-            "unknown", "Items whose append was not known to have ended in time.", ["format"]
+        self.overflow = tally(
+            "overflow", "Events that took the overflow topic: their account is over its share."
         )
-        self.overflow = counter(
-            "overflow", "Events that took the overflow topic: their account is over its share.", []
+        self.quarantined = tally("quarantined", "Rejected items kept in quarantine.", "code")
+        self.quarantine_dropped = tally(
+            "quarantine_dropped", "Rejected items that quarantine did not keep.", "reason"
         )
-        self.quarantined = counter("quarantined", "Rejected items kept in quarantine.", ["code"])
-        self.quarantine_dropped = counter(
-            "quarantine_dropped", "Rejected items that quarantine did not keep.", ["reason"]
-        )
-        self.request_seconds = histogram(
+        self.request_seconds = spread(
             "request_seconds", "From the headers to the answer.", HTTP_BUCKETS
-        )
-        self.append_seconds = histogram(
+        ).labels()
+        self.append_seconds = spread(
             "append_seconds", "Until the log said what became of a request.", HTTP_BUCKETS
-        )
-        self.batch_items = histogram(
+        ).labels()
+        self.batch_items = spread(
             "batch_items", "Items in a request.", (1, 2, 5, 10, 50, 100, 250, 500, 1000, 2000)
-        )
-        body_bytes = Histogram(
-            "perennial_ingest_body_bytes",
-            "Size of bodies, as sent and inflated.",
-            ["stage"],
-            buckets=_SIZES,
-            registry=registry,
+        ).labels()
+        body_bytes = spread(
+            "body_bytes", "Size of bodies, as sent and inflated.", _SIZES, ["stage"]
         )
         self.body_bytes_sent = body_bytes.labels("sent")
         self.body_bytes_inflated = body_bytes.labels("inflated")
-        self.clock_skew_seconds = histogram(
+        self.clock_skew_seconds = spread(
             "clock_skew_seconds",
             "How far senders' clocks are off, where they say when they sent.",
             (0.1, 1, 10, 60, 300, 3600, 86_400, 604_800),
-        )
+        ).labels()
         for name, help_text, read in (
             (
                 "inflight_bytes",
@@ -96,11 +93,11 @@ class IngestMetrics:
             else:
                 rejected += result.status == "rejected"
                 retry += result.status == "retry"
-                self.items.labels(wire_format, result.status, result.code).inc()
+                self.items.labels(wire_format, result.status, result.code or "").inc()
             for warning in result.warnings:
                 self.warnings.labels(warning.code).inc()
         if overflow := decoded.parcels.get(USAGE_EVENTS_OVERFLOW):
-            self.overflow.inc(len(overflow.records))
+            self.overflow.labels().inc(len(overflow.records))
         if accepted:
             self.items.labels(wire_format, "accepted", "").inc(accepted)
         self.batches.labels(wire_format, _mix(accepted, rejected, retry)).inc()
@@ -119,6 +116,7 @@ class IngestMetrics:
             for mix in Mix:
                 self.batches.labels(wire_format, mix)
             self.unknown.labels(wire_format)
+        self.overflow.labels()
         for warning in WarningCode:
             self.warnings.labels(warning)
         for reason in (*RefusalCode, CLIENT_GONE):

@@ -18,6 +18,7 @@ from services.ingest.metrics import IngestMetrics
 from services.ingest.results import Code, Decoded, Parcel, Result
 from shared import failpoints
 from shared import logging as logs
+from shared.limit import Limit
 from shared.log import Appended, LogUnavailable, Record, TopicMissing
 from shared.messages import REJECTED
 
@@ -53,6 +54,7 @@ class Publisher:
     ) -> None:
         self._log = target
         self._deadline = deadline
+        self._limit_seconds = deadline.total_seconds() + _GRACE_SECONDS
         self._metrics = metrics
         self._dependency_up = dependency_up
         self._is_up = True
@@ -97,7 +99,7 @@ class Publisher:
 
     async def _append(self, topic: str, records: Sequence[Record]) -> Sequence[Appended] | Code:
         try:
-            async with asyncio.timeout(self._deadline.total_seconds() + _GRACE_SECONDS):
+            with Limit(self._limit_seconds):
                 outcome = await self._log.append(topic, records, deadline=self._deadline)
         except LogUnavailable:
             self._note(is_up=False)

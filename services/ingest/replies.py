@@ -1,5 +1,6 @@
 """Replies to whole requests: the body of every error, and what is refused with which status."""
 
+import itertools
 import random
 import re
 import secrets
@@ -18,6 +19,8 @@ Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 _encoder = msgspec.json.Encoder()
+_process = secrets.token_hex(4)
+_numbers = itertools.count(1)
 
 
 class RefusalCode(StrEnum):
@@ -160,7 +163,7 @@ def request_id_of(header: bytes | None) -> str:
     """The caller's own id where it is harmless in logs, else a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header.decode("ascii")
-    return secrets.token_hex(8)
+    return f"{_process}{next(_numbers):08x}"
 
 
 async def send_reply(send: Send, reply: Reply, request_id: str, *, close: bool = False) -> None:

@@ -17,7 +17,7 @@ D, U = Appended.DURABLE, Appended.UNKNOWN
 
 
 class StandIn:
-    """A log that answers what the test says, to each append or by topic; None hangs."""
+    """A log that answers what the test says, to each append or by topic (else durable); None hangs."""
 
     def __init__(
         self, answer: Sequence[Appended] | Mapping[str, Appended] | Exception | None
@@ -36,7 +36,7 @@ class StandIn:
             raise self.answer
         self.appended.extend(records)
         if isinstance(self.answer, Mapping):
-            return [self.answer[topic]] * len(records)
+            return [self.answer.get(topic, D)] * len(records)
         return self.answer or ()
 
     async def ping(self) -> bool:
