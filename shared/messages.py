@@ -22,6 +22,9 @@ OUTCOMES = "outcomes"
 REJECTED = "rejected"
 SOURCES = "sources"
 
+ERASURE = "perennial.erasure"
+"""The header that holds an `Erasure`."""
+
 
 class Band(StrEnum):
     """How close an account is to leaving; changes with hysteresis only."""
@@ -122,22 +125,37 @@ class DirectoryChange(Message, frozen=True, kw_only=True, omit_defaults=True):
     """One change to the directory as it came (`directory-changes`, key: account).
 
     `put` replaces the record by `fields`; `patch` sets `fields` and clears the names in `cleared`.
+    `erase` removes all that is known of the account; with `user`, a keyed hash, of that person
+    only: in this account, or where `account` is empty in all of them (then the key is the hash).
     """
 
     account: str
-    op: Literal["put", "patch"]
+    op: Literal["put", "patch", "erase"]
     source: str
     received_at: datetime
+    user: str | None = None
     fields: AccountFields = AccountFields()
     cleared: tuple[str, ...] = ()
 
 
 class AccountRecord(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """The whole record of one account, as scoring merged it (`accounts`, key: account)."""
+    """The whole record of one account, as scoring merged it (`accounts`, key: account).
+
+    A record without a value says that the account was erased; its header `ERASURE` says when.
+    """
 
     account: str
     updated_at: datetime
     fields: AccountFields
+
+
+class Erasure(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Until when an account was erased: in the header of a record without a value (`accounts`)."""
+
+    erased_at: datetime
+    """What was received until then is gone."""
+    flags_until: datetime
+    """Flags as of that moment or before were raised from what is gone."""
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):

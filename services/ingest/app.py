@@ -1,6 +1,7 @@
 """The composition root of ingest: straight down, each undoing beside its making."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import lru_cache, partial
 
@@ -15,12 +16,13 @@ from services.ingest.metrics import IngestMetrics
 from services.ingest.overflow import Overflow
 from services.ingest.pages import create_pages
 from services.ingest.publisher import Publisher
+from services.ingest.quarantine import Quarantine
 from services.ingest.routes import Routes
 from services.ingest.settings import IngestSettings
 from services.ingest.traits import known_zones
 from shared import logging as logs
 from shared.clock import Clock, system_clock
-from shared.credentials import KeyRing, hash_user
+from shared.credentials import HashedUser, KeyRing, hash_user
 from shared.errors import Misconfigured
 from shared.lifecycle import Frame, Loop, run_tasks, serve, stopped_within
 from shared.log import Log
@@ -119,28 +121,45 @@ def create_app(
         metrics=metrics,
         clock=clock,
     )
+    # A user comes back many times, and the keyed hash costs as much as all the rest.
+    hashed = lru_cache(maxsize=_REMEMBERED_USERS)(partial(hash_user, user_key))
     desk = Desk(
         ring=ring,
         admission=admission,
         publisher=publisher,
         metrics=metrics,
-        event_rules=EventRules(
-            # A user comes back many times, and the keyed hash costs as much as all the rest.
-            hash_user=lru_cache(maxsize=_REMEMBERED_USERS)(partial(hash_user, user_key)),
-            max_items=settings.ingest_max_items,
-            max_item_bytes=settings.ingest_max_item_bytes,
-            max_record_bytes=settings.ingest_max_record_bytes,
-            max_depth=settings.ingest_max_depth,
-            max_age=settings.max_event_age,
+        quarantine=Quarantine(
+            hash_user=hashed,
+            buckets=Buckets(
+                rate=settings.ingest_quarantine_rate_per_second,
+                burst=settings.ingest_quarantine_burst,
+            ),
+            metrics=metrics,
         ),
-        directory_rules=DirectoryRules(
-            max_items=settings.ingest_max_items,
-            max_item_bytes=settings.ingest_max_item_bytes,
-            max_record_bytes=settings.ingest_max_record_bytes,
-        ),
+        event_rules=event_rules(settings, hashed),
+        directory_rules=directory_rules(settings),
         overflow=_overflow(settings),
     )
     return Routes(desk=desk, inflight=inflight, pages=create_pages(with_docs=settings.ingest_docs))
+
+
+def event_rules(settings: IngestSettings, hash_user: Callable[[str], HashedUser]) -> EventRules:
+    return EventRules(
+        hash_user=hash_user,
+        max_items=settings.ingest_max_items,
+        max_item_bytes=settings.ingest_max_item_bytes,
+        max_record_bytes=settings.ingest_max_record_bytes,
+        max_depth=settings.ingest_max_depth,
+        max_age=settings.max_event_age,
+    )
+
+
+def directory_rules(settings: IngestSettings) -> DirectoryRules:
+    return DirectoryRules(
+        max_items=settings.ingest_max_items,
+        max_item_bytes=settings.ingest_max_item_bytes,
+        max_record_bytes=settings.ingest_max_record_bytes,
+    )
 
 
 def _overflow(settings: IngestSettings) -> Overflow | None:

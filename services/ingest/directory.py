@@ -6,7 +6,7 @@ applies it. A field that breaks its rule rejects the account, and every such fie
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal, TypeAlias
 
@@ -22,12 +22,10 @@ from shared.errors import InvalidMessage
 from shared.log import Record
 from shared.messages import DIRECTORY_CHANGES, AccountFields, DirectoryChange, encode
 
-NAME = "directory"
-
 Operation: TypeAlias = Literal["put", "patch"]
 
-_IDS = ("id", "account_id", "tenant_id")
 _SHAPE = Shape("accounts")
+_IDS = ("id", "account_id", "tenant_id")
 _NAMED_TRAITS = 10
 _MAX_TRAIT_NAME = 50
 _OWN_WORDS = frozenset(AccountFields.__struct_fields__)
@@ -55,6 +53,17 @@ class DirectorySubmission:
     received_at: datetime
     operation: Operation
     lines: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Statement:
+    """What somebody says of an account, field by field, after each field's rule."""
+
+    fields: dict[str, object] = field(default_factory=dict)
+    cleared: set[str] = field(default_factory=set)
+    unknown: list[str] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """The field, and the rule that it breaks."""
 
 
 def decode(body: bytes, rules: DirectoryRules, submission: DirectorySubmission) -> Decoded:
@@ -94,20 +103,20 @@ def patch_from_traits(
     for name, stated in sorted(said.items(), key=lambda trait: trait[0] not in _OWN_WORDS):
         if stated is None or (name in _IDS and _names(stated, account)):
             continue
-        field = _TRAIT_FIELDS.get(name)
-        if field is None:
+        meant = _TRAIT_FIELDS.get(name)
+        if meant is None:
             dropped.append(_shown(name))
             continue
         try:
-            read = traits.FIELDS[field](_without_midnight(stated))
+            read = traits.FIELDS[meant](_without_midnight(stated))
         except ValueError as error:
             dropped.append(f"{name} ({error})")
             continue
-        if read is not None and fields.setdefault(field, read) != read:
-            dropped.append(f"{name} (differs from {field})")
-    for field, why in _contradictions(fields):
-        del fields[field]
-        dropped.append(f"{field} ({why})")
+        if read is not None and fields.setdefault(meant, read) != read:
+            dropped.append(f"{name} (differs from {meant})")
+    for name, why in _contradictions(fields):
+        del fields[name]
+        dropped.append(f"{name} ({why})")
     change = DirectoryChange(
         account=account,
         op="patch",
@@ -115,7 +124,68 @@ def patch_from_traits(
         received_at=received_at,
         fields=msgspec.convert(fields, AccountFields),
     )
-    return change, _unknown_warning(dropped) if dropped else None
+    return change, unknown_warning(dropped) if dropped else None
+
+
+def read_fields(stated: Mapping[str, object]) -> Statement:
+    """Each field of the directory by its own rule; null clears, and ids are not looked at."""
+    said = Statement()
+    for name, value in stated.items():
+        reader = traits.FIELDS.get(name)
+        if reader is None:
+            if name not in _IDS:
+                said.unknown.append(_shown(name))
+            continue
+        try:
+            read = None if value is None else reader(value)
+        except ValueError as error:
+            said.problems.append((name, str(error)))
+            continue
+        meant = _ALIASES.get(name, name)
+        if meant in said.fields and said.fields[meant] != read:
+            said.problems.append(("renewal_date", "differs from contract_end"))
+        elif read is None:
+            said.cleared.add(meant)
+        else:
+            said.fields[meant] = read
+    said.problems.extend(_contradictions(said.fields))
+    return said
+
+
+def change_of(account: str, said: Statement, submission: DirectorySubmission) -> DirectoryChange:
+    """The change that is asked for; raises InvalidMessage, naming all fields at fault."""
+    if said.problems:
+        raise InvalidMessage(
+            Code.INVALID_FIELD, "; ".join(f"{name}: {why}" for name, why in said.problems)
+        )
+    is_patch = submission.operation == "patch"
+    return DirectoryChange(
+        account=account,
+        op=submission.operation,
+        source=submission.source,
+        received_at=submission.received_at,
+        fields=msgspec.convert(said.fields, AccountFields),
+        # A put replaces the whole record: what it does not set is cleared anyway.
+        cleared=tuple(sorted(said.cleared - said.fields.keys())) if is_patch else (),
+    )
+
+
+def record_of(change: DirectoryChange, rules: DirectoryRules) -> Record:
+    """The change as a record of its account; raises InvalidMessage where it is too large."""
+    key, value = change.account.encode(), encode(change)
+    if len(key) + len(value) > rules.max_record_bytes:
+        raise InvalidMessage(
+            Code.EVENT_TOO_LARGE, f"as a record it takes more than {rules.max_record_bytes} bytes"
+        )
+    return Record(key=key, value=value)
+
+
+def unknown_warning(names: Sequence[str]) -> ItemWarning:
+    more = len(names) - _NAMED_TRAITS
+    return ItemWarning(
+        WarningCode.UNKNOWN_TRAIT,
+        f"not kept: {', '.join(names[:_NAMED_TRAITS])}" + (f" and {more} more" if more > 0 else ""),
+    )
 
 
 def _whole(body: bytes) -> Parsed:
@@ -141,15 +211,15 @@ def _decode_item(
     try:
         value = _object(item, rules)
         account = _account(value, addressed)
-        change, unknown = _change(value, account, submission)
-        record = _record(change, rules)
+        said = read_fields(value)
+        record = record_of(change_of(account, said, submission), rules)
     except InvalidMessage as error:
-        decoded.reject(index, account, error.code, error.detail)
+        kept = item if isinstance(item, Parsed) else bytes(item)
+        decoded.reject(index, account, error.code, error.detail, kept)
         return
-    warnings = (_unknown_warning(unknown),) if unknown else ()
-    decoded.wait_for(
-        Result(index, account, "retry", None, None, warnings), DIRECTORY_CHANGES, record
-    )
+    warnings = (unknown_warning(said.unknown),) if said.unknown else ()
+    result = Result(index, account, "retry", None, None, warnings)
+    decoded.wait_for(result, DIRECTORY_CHANGES, record)
 
 
 def _object(item: Item, rules: DirectoryRules) -> dict[str, object]:
@@ -164,15 +234,6 @@ def _object(item: Item, rules: DirectoryRules) -> dict[str, object]:
     return value
 
 
-def _record(change: DirectoryChange, rules: DirectoryRules) -> Record:
-    key, value = change.account.encode(), encode(change)
-    if len(key) + len(value) > rules.max_record_bytes:
-        raise InvalidMessage(
-            Code.EVENT_TOO_LARGE, f"as a record it takes more than {rules.max_record_bytes} bytes"
-        )
-    return Record(key=key, value=value)
-
-
 def _account(value: dict[str, object], addressed: str | None) -> str:
     named = {name: value[name] for name in _IDS if value.get(name) is not None}
     accounts = {account_of(stated, name) for name, stated in named.items()}
@@ -181,47 +242,6 @@ def _account(value: dict[str, object], addressed: str | None) -> str:
     if len(accounts) > 1:
         raise InvalidMessage(Code.CONFLICTING_ACCOUNT, "it names two different accounts")
     return accounts.pop() if accounts else account_of(None, "id")
-
-
-def _change(
-    value: dict[str, object], account: str, submission: DirectorySubmission
-) -> tuple[DirectoryChange, list[str]]:
-    fields: dict[str, object] = {}
-    cleared: set[str] = set()
-    unknown: list[str] = []
-    problems: list[str] = []
-    for name, stated in value.items():
-        reader = traits.FIELDS.get(name)
-        if reader is None:
-            if name not in _IDS:
-                unknown.append(_shown(name))
-            continue
-        try:
-            read = None if stated is None else reader(stated)
-        except ValueError as error:
-            problems.append(f"{name}: {error}")
-            continue
-        field = _ALIASES.get(name, name)
-        if field in fields and fields[field] != read:
-            problems.append("renewal_date: differs from contract_end")
-        elif read is None:
-            cleared.add(field)
-        else:
-            fields[field] = read
-    problems.extend(f"{field}: {why}" for field, why in _contradictions(fields))
-    if problems:
-        raise InvalidMessage(Code.INVALID_FIELD, "; ".join(problems))
-    is_patch = submission.operation == "patch"
-    change = DirectoryChange(
-        account=account,
-        op=submission.operation,
-        source=submission.source,
-        received_at=submission.received_at,
-        fields=msgspec.convert(fields, AccountFields),
-        # A put replaces the whole record: what it does not set is cleared anyway.
-        cleared=tuple(sorted(cleared - fields.keys())) if is_patch else (),
-    )
-    return change, unknown
 
 
 def _contradictions(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -244,14 +264,6 @@ def _without_midnight(value: object) -> object:
     return value
 
 
-def _unknown_warning(names: Sequence[str]) -> ItemWarning:
-    more = len(names) - _NAMED_TRAITS
-    return ItemWarning(
-        WarningCode.UNKNOWN_TRAIT,
-        f"not kept: {', '.join(names[:_NAMED_TRAITS])}" + (f" and {more} more" if more > 0 else ""),
-    )
-
-
 def _shown(name: str) -> str:
     """A name as a message may hold it: short, and without half a character."""
     return name[:_MAX_TRAIT_NAME].encode("utf-8", "replace").decode()
@@ -263,8 +275,8 @@ def _camel(name: str) -> str:
 
 
 _TRAIT_FIELDS = {
-    spelled: field
-    for name, field in {
+    spelled: meant
+    for name, meant in {
         **{name: _ALIASES.get(name, name) for name in traits.FIELDS},
         **_TRAIT_ALIASES,
     }.items()

@@ -6,27 +6,23 @@ wait, answer. Each step stands in a module of its own; here they follow one anot
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote_to_bytes
 
-from services.ingest import directory
 from services.ingest.admission import Admission, Admitted, Request, require_scope
-from services.ingest.answers import answer_each
 from services.ingest.decoding import decode
-from services.ingest.directory import DirectoryRules, DirectorySubmission, Operation
-from services.ingest.envelope import is_lines
+from services.ingest.directory import DirectoryRules
 from services.ingest.events import EventRules
 from services.ingest.inflight import Held
 from services.ingest.metrics import IngestMetrics
 from services.ingest.overflow import Overflow
 from services.ingest.publisher import Publisher
+from services.ingest.quarantine import Kept, Origin, Quarantine
 from services.ingest.replies import RefusalCode, Refused, Reply
 from services.ingest.results import Decoded
-from services.ingest.wire import FormatName, Submission, WireFormat, bearer_key
+from services.ingest.wire import FormatName, Submission, WireFormat
 from shared.credentials import KeyRing, Scope
 from shared.messages import WriteKey
 
 _MAX_IDEMPOTENCY_KEY = 190
-ACCOUNTS = b"/v1/accounts/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +33,7 @@ class Desk:
     admission: Admission
     publisher: Publisher
     metrics: IngestMetrics
+    quarantine: Quarantine
     event_rules: EventRules
     directory_rules: DirectoryRules
     overflow: Overflow | None = None
@@ -49,10 +46,22 @@ class Desk:
         *,
         wire_format: FormatName,
         answer: Callable[[Decoded], Reply],
+        origin: Origin | None = None,
     ) -> Reply:
-        """Store what is good, count everything, and answer."""
+        """Store what is good, set aside what is not, count everything, and answer.
+
+        `origin` is needed where something was rejected: without it nothing can be replayed.
+        """
         self.admission.charge(key, len(decoded.results))
-        await self.publisher.publish(decoded, held, wire_format=wire_format)
+        kept: list[Kept] = []
+        if decoded.rejects:
+            kept = self.quarantine.take(
+                decoded, origin or Origin(format=wire_format, source=key.source)
+            )
+        await self.publisher.publish(
+            decoded, held, wire_format=wire_format, rejects=[each.record for each in kept]
+        )
+        self.quarantine.count(kept, are_durable=decoded.are_rejects_kept)
         self.metrics.count(wire_format, decoded)
         reply = answer(decoded)
         if reply.status >= 400:
@@ -84,6 +93,18 @@ class EventHandler:
             held,
             wire_format=wire.name,
             answer=lambda decoded: wire.answer(decoded, request.request_id),
+            # Made where it is needed: most requests hold nothing bad.
+            origin=self._origin(request, submission) if decoded.rejects else None,
+        )
+
+    def _origin(self, request: Request, submission: Submission) -> Origin:
+        return Origin(
+            format=self._wire.name,
+            source=submission.source.name,
+            request_id=request.request_id,
+            received_at=submission.received_at,
+            wire=self._wire,
+            submission=submission,
         )
 
     def _submission(self, request: Request, admitted: Admitted) -> Submission:
@@ -101,65 +122,6 @@ class EventHandler:
             headers=headers,
             path=request.path.removesuffix("/"),
         )
-
-
-class AccountHandlers:
-    """Changes to the directory."""
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    async def put(self, request: Request, held: Held) -> Reply:
-        admitted = await self._admit(request, held)
-        account = unquote_to_bytes(account_segment(request.raw_path))
-        decoded = directory.decode_one(
-            admitted.body,
-            # Bytes that are no UTF-8 become what the account's own rule refuses.
-            account.decode("utf-8", "surrogateescape"),
-            self._desk.directory_rules,
-            DirectorySubmission(
-                source=admitted.key.source, received_at=admitted.received_at, operation="put"
-            ),
-        )
-        return await self._publish(request, held, admitted.key, decoded)
-
-    async def post(self, request: Request, held: Held) -> Reply:
-        operation = _operation(request.query)
-        admitted = await self._admit(request, held)
-        decoded = directory.decode(
-            admitted.body,
-            self._desk.directory_rules,
-            DirectorySubmission(
-                source=admitted.key.source,
-                received_at=admitted.received_at,
-                operation=operation,
-                lines=is_lines(request.headers.get(b"content-type")),
-            ),
-        )
-        return await self._publish(request, held, admitted.key, decoded)
-
-    async def _admit(self, request: Request, held: Held) -> Admitted:
-        return await self._desk.admission.admit(
-            request, Scope.ACCOUNTS_WRITE, held, token=bearer_key(request.headers)
-        )
-
-    async def _publish(
-        self, request: Request, held: Held, key: WriteKey, decoded: Decoded
-    ) -> Reply:
-        return await self._desk.publish(
-            key,
-            decoded,
-            held,
-            wire_format=FormatName.DIRECTORY,
-            answer=lambda decoded: answer_each(decoded, request.request_id),
-        )
-
-
-def account_segment(raw_path: bytes) -> bytes:
-    """The account's id in a path as it was sent: ids may hold `/`, as such or as %2F."""
-    if not raw_path.startswith(ACCOUNTS):
-        return b""
-    return raw_path[len(ACCOUNTS) :].removesuffix(b"/")
 
 
 def _refusal(decoded: Decoded) -> str:
@@ -190,13 +152,3 @@ def _idempotency_key(header: bytes | None) -> str | None:
             f"Idempotency-Key: must have at most {_MAX_IDEMPOTENCY_KEY} characters",
         )
     return key
-
-
-def _operation(query: bytes) -> Operation:
-    match parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=20).get("mode"):
-        case None | ["patch"]:
-            return "patch"
-        case ["put"]:
-            return "put"
-        case _:
-            raise Refused(RefusalCode.INVALID_ENVELOPE, "mode: must be patch or put")

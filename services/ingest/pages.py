@@ -5,22 +5,22 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from services.ingest import openapi
+from services.ingest.openapi import document
 from services.ingest.replies import RefusalCode, error_reply, request_id_of
 
 
 def create_pages(*, with_docs: bool) -> FastAPI:
     """`/openapi.json`, `/docs` where it is wanted; everything else is answered with 404 or 405."""
     pages = FastAPI(
-        title=openapi.TITLE,
-        version=openapi.VERSION,
-        description=openapi.DESCRIPTION,
+        title=document.TITLE,
+        version=document.VERSION,
+        description=document.DESCRIPTION,
         docs_url="/docs" if with_docs else None,
         redoc_url=None,
         redirect_slashes=False,
     )
     # The write routes are bare ASGI, so their description is written by hand, and tests execute it.
-    pages.openapi = openapi.describe  # type: ignore[method-assign]
+    pages.openapi = document.describe  # type: ignore[method-assign]
 
     @pages.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> Response:

@@ -12,11 +12,12 @@ from typing import TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.ingest.accounts import ACCOUNTS, USERS, AccountHandlers, id_in_path
 from services.ingest.admission import Request
 from services.ingest.bodies import Body
-from services.ingest.formats import cloudevents, segment
+from services.ingest.formats import cloudevents, posthog, segment
 from services.ingest.formats.native import NATIVE
-from services.ingest.handlers import AccountHandlers, Desk, EventHandler, account_segment
+from services.ingest.handlers import Desk, EventHandler
 from services.ingest.inflight import Held, InFlight
 from services.ingest.metrics import CLIENT_GONE
 from services.ingest.replies import (
@@ -38,6 +39,8 @@ EVENT_PATHS: dict[str, WireFormat] = {
     segment.BATCH: segment.SEGMENT,
     **{f"/v1/{kind}": segment.SEGMENT for kind in segment.KINDS},
     cloudevents.PATH: cloudevents.CLOUDEVENTS,
+    posthog.V1_PATH: posthog.V1,
+    posthog.V0_PATH: posthog.V0,
 }
 """Each is served with a slash at its end too."""
 ACCOUNTS_BATCH = "/v1/accounts:batch"
@@ -81,7 +84,19 @@ class Routes:
         self._exact[ACCOUNTS_BATCH] = Route(
             wire_format=FormatName.DIRECTORY, handlers={"POST": accounts.post}
         )
-        self._account = Route(wire_format=FormatName.DIRECTORY, handlers={"PUT": accounts.put})
+        self._by_id = {
+            ACCOUNTS: Route(
+                wire_format=FormatName.DIRECTORY,
+                handlers={
+                    "PUT": accounts.put,
+                    "PATCH": accounts.patch,
+                    "DELETE": accounts.delete,
+                },
+            ),
+            USERS: Route(
+                wire_format=FormatName.DIRECTORY, handlers={"DELETE": accounts.delete_user}
+            ),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._find(scope) if scope["type"] == "http" else None
@@ -113,8 +128,12 @@ class Routes:
     def _find(self, scope: Scope) -> Route | None:
         path: str = scope["path"]
         route = self._exact.get(path) or self._exact.get(path.removesuffix("/"))
-        if route is None and len(account_segment(scope.get("raw_path") or path.encode())) > 0:
-            return self._account
+        if route is None:
+            raw_path: bytes = scope.get("raw_path") or path.encode()
+            return next(
+                (by_id for prefix, by_id in self._by_id.items() if id_in_path(raw_path, prefix)),
+                None,
+            )
         return route
 
     async def _reply(self, route: Route, request: Request) -> Reply:

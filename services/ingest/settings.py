@@ -54,6 +54,14 @@ class IngestSettings(Settings):
     ingest_account_rate_burst: float = Field(
         default=10_000, ge=1, description="events at once of one account"
     )
+    ingest_quarantine_rate_per_second: float = Field(
+        default=50,
+        ge=0,
+        description="rejected items a second of one source and process that are kept; 0: no limit",
+    )
+    ingest_quarantine_burst: float = Field(
+        default=1_000, ge=1, description="rejected items at once of one source that are kept"
+    )
     ingest_max_inflight_bytes: int = Field(default=64 * _MIB, ge=1, description="bodies held")
     ingest_max_inflight_events: int = Field(default=30_000, ge=1, description="items held")
 

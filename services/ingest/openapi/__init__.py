@@ -1,0 +1,1 @@
+"""The description of the write routes, by hand because they are bare ASGI; tests execute it."""

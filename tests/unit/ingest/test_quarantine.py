@@ -1,0 +1,525 @@
+"""What becomes of rejected items: kept as they came, without people, within a bound, and back."""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.ingest import account_rows, directory
+from services.ingest.buckets import Buckets
+from services.ingest.cleaning import Cleaning
+from services.ingest.directory import DirectoryRules, DirectorySubmission
+from services.ingest.formats import segment
+from services.ingest.inflight import InFlight
+from services.ingest.metrics import IngestMetrics
+from services.ingest.quarantine import Kept, Origin, Quarantine
+from services.ingest.replay import Replayer
+from services.ingest.results import Decoded
+from services.ingest.routes import EVENT_PATHS
+from services.ingest.settings import IngestSettings
+from services.ingest.wire import FormatName, Submission
+from shared.credentials import HashedUser, KeyRing, hash_user
+from shared.errors import InvalidMessage
+from shared.log import Record, StoredRecord
+from shared.messages import DirectoryChange, Source, UsageEvent, decode
+from shared.quarantine import MAX_ITEM_BYTES, Rejected, read_rejected
+from tests.unit.ingest import decoded
+from tests.unit.ingest.decoded import NOW, SUBMISSION, USER_KEY
+from tests.unit.ingest.native_bodies import item
+
+ADA = "ada@example.com"
+DIRECTORY_RULES = DirectoryRules(
+    max_items=2_000, max_item_bytes=64 * 1024, max_record_bytes=96 * 1024
+)
+
+
+def hashed(user: str) -> HashedUser:
+    return hash_user(USER_KEY, user)
+
+
+class Ward:
+    """A quarantine with a clock and metrics of its own."""
+
+    def __init__(self, *, rate: float = 0, burst: float = 1_000) -> None:
+        self.registry = CollectorRegistry()
+        self.now = 0.0
+        inflight = InFlight(max_bytes=1, max_events=1)
+        self.quarantine = Quarantine(
+            hash_user=hashed,
+            buckets=Buckets(rate=rate, burst=burst),
+            metrics=IngestMetrics(self.registry, inflight),
+            monotonic=lambda: self.now,
+        )
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"perennial_ingest_{name}_total", labels)
+
+
+def origin_of(path: str, submission: Submission) -> Origin:
+    wire = EVENT_PATHS[path]
+    return Origin(
+        format=wire.name,
+        source=submission.source.name,
+        request_id="r-1",
+        received_at=submission.received_at,
+        wire=wire,
+        submission=submission,
+    )
+
+
+def set_aside(
+    body: bytes | object, *, path: str = "/v1/events", **changes: Any
+) -> tuple[Decoded, list[Kept]]:
+    """What quarantine keeps of a request."""
+    submission = msgspec.structs.replace(SUBMISSION, path=path, **changes)
+    found = decoded.take(EVENT_PATHS[path], body, submission)
+    return found, Ward().quarantine.take(found, origin_of(path, submission))
+
+
+def stored(record: Record, *, offset: int = 7) -> Rejected:
+    found = read_rejected(
+        StoredRecord(
+            offset=offset,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            appended_at=NOW,
+        ),
+        2,
+    )
+    assert found is not None
+    return found
+
+
+def only(body: bytes | object, *, path: str = "/v1/events", **changes: Any) -> Rejected:
+    _, kept = set_aside(body, path=path, **changes)
+    [(_, record)] = kept
+    return stored(record)
+
+
+def replayer(
+    source: Source | None = None, *, may_change_accounts: bool = False, **settings: object
+) -> Replayer:
+    ring = KeyRing()
+    if source is not None:
+        ring.put_source(source)
+    return Replayer(
+        IngestSettings.model_validate(settings),
+        ring,
+        may_change_accounts={"app"} if may_change_accounts else (),
+    )
+
+
+def event(records: object) -> UsageEvent:
+    assert isinstance(records, list)
+    [found] = [record for topic, record in records if topic == "usage-events"]
+    return decode(UsageEvent, found.value)
+
+
+BAD: Mapping[str, object] = {
+    "missing_account": item(account_id=None),
+    "conflicting_account": item(tenant_id="other"),
+    "invalid_account": item(account_id="undefined"),
+    "missing_type": item(type=None),
+    "invalid_type": item(type=7),
+    "invalid_id": item(id=["no"]),
+    "invalid_time": item(occurred_at="yesterday"),
+    "too_old": item(occurred_at="2020-01-01T00:00:00Z"),
+    "invalid_properties": item(properties="none"),
+    "invalid_text": item(account_id="a\0"),
+    "too_deep": item(properties={"a": json.loads("[" * 40 + "]" * 40)}),
+    "invalid_field": ["not an object"],
+}
+
+
+@pytest.mark.parametrize("code", BAD)
+def test_each_bad_item_is_kept_as_it_came_with_its_reason(code: str) -> None:
+    data = json.dumps(BAD[code]).encode()
+    found, kept = set_aside(b"[" + data + b"]")
+    [(kept_code, record)] = kept
+    rejected = stored(record)
+    [result] = found.results
+    assert kept_code == result.code == rejected.code == code
+    assert rejected.value == data
+    assert rejected.reason == result.message
+    assert (rejected.stage, rejected.source) == ("ingest.decode", "app")
+    assert rejected.why_not_replayable is None
+    assert rejected.said["request_id"] == "r-1"
+    assert rejected.said["format"] == "native"
+    assert rejected.said["received_at"] == NOW.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("body", "account"),
+    [
+        pytest.param(item(type=None), "acme", id="stated"),
+        pytest.param(item(account_id=None), None, id="none"),
+        pytest.param(item(account_id="a\0"), None, id="none that could be stored"),
+        pytest.param(item(type=None, account_id=42), "42", id="an integer"),
+    ],
+)
+def test_the_key_is_the_account_else_the_source(body: object, account: str | None) -> None:
+    rejected = only(body)
+    assert rejected.account == account
+    assert rejected.key == (account or "app").encode()
+
+
+def test_a_line_that_is_no_json_is_kept_too() -> None:
+    headers = {b"content-type": b"application/x-ndjson"}
+    rejected = only(b'{"id":"1",\n' + json.dumps(item()).encode(), headers=headers)
+    assert (rejected.code, rejected.value) == ("invalid_json", b'{"id":"1",')
+
+
+def test_an_item_that_only_the_patient_parser_reads_comes_back_the_same() -> None:
+    body = b'{"id":"e","type":"t","properties":{"x":NaN,"y":"\\ud83d","z":"caf\xe9"}}'
+    rejected = only(b"[" + body + b"]")
+    source = Source(name="app", default_account="acme")
+    properties = event(replayer(source).records(rejected)).properties
+    assert properties == {"x": None, "y": "\ufffd", "z": "caf\ufffd"}
+
+
+@pytest.mark.parametrize("size", [65 * 1024, 1024 * 1024])
+def test_what_is_too_large_is_cut_and_says_so(size: int) -> None:
+    body = json.dumps(item(user_id=ADA, properties={"x": "y" * size})).encode()
+    rejected = only(b"[" + body + b"]")
+    assert rejected.code == "event_too_large"
+    assert rejected.size <= MAX_ITEM_BYTES
+    assert rejected.said["cut"] == str(len(body))
+    assert "cut" in (rejected.why_not_replayable or "")
+    assert ADA.encode() not in (rejected.value or b"")
+
+
+def test_what_grows_over_the_limit_while_it_is_cleaned_is_cut() -> None:
+    people = [f"a{number}@b.co" for number in range(3_000)]  # 10 characters each become 35
+    rejected = only(item(type=None, properties={"x": people}))
+    assert rejected.size == MAX_ITEM_BYTES
+    assert rejected.why_not_replayable is not None
+
+
+PEOPLE = {
+    "/v1/events": item(type=None, user_id=ADA, properties={"email": ADA, "note": f"to {ADA}."}),
+    segment.BATCH: {
+        "type": "track",
+        "event": "used",
+        "messageId": "m",
+        "userId": ADA,
+        "anonymousId": "anon-ada",
+        "context": {"traits": {"email": ADA}},
+        "properties": {"email": ADA},
+    },
+    "/v1/identify": {"messageId": "m", "userId": ADA, "traits": {"email": ADA, "name": "x"}},
+    "/v1/alias": {"messageId": "m", "userId": ADA, "previousId": "anon-ada"},
+    "/api/v1/events": {
+        "specversion": "1.0",
+        "id": "1",
+        "source": "s",
+        "type": "t",
+        "data": {"user_id": ADA, "address": ADA},
+    },
+    "/batch": {
+        "event": "used",
+        "uuid": "u",
+        "distinct_id": ADA,
+        "properties": {"$set": {"email": ADA}, "$anon_distinct_id": "anon-ada"},
+    },
+}
+
+
+@pytest.mark.parametrize("path", PEOPLE)
+def test_people_are_hashed_and_a_replay_knows_them(path: str) -> None:
+    rejected = only(PEOPLE[path], path=path)
+    kept = (rejected.value or b"").decode()
+    assert ADA not in kept
+    assert "anon-ada" not in kept
+    assert hashed(ADA) in kept
+    if path == "/v1/events":
+        return
+    assert rejected.code == "missing_account"
+    source = Source(name="app", default_account="acme")
+    assert event(replayer(source).records(rejected)).user == hashed(ADA)
+
+
+def test_data_that_travelled_as_bytes_is_cleaned_too() -> None:
+    data = base64.b64encode(json.dumps({"user_id": ADA, "n": 1}).encode()).decode()
+    body = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data_base64": data}
+    rejected = only(body, path="/api/v1/events")
+    [kept] = [
+        json.loads(base64.b64decode(value))
+        for name, value in json.loads(rejected.value or b"").items()
+        if name == "data_base64"
+    ]
+    assert kept == {"user_id": hashed(ADA), "n": 1}
+    source = Source(name="app", default_account="acme")
+    found = event(replayer(source).records(rejected))
+    assert (found.user, found.properties) == (hashed(ADA), {"n": 1})
+
+
+def test_a_hash_from_outside_is_a_name_like_any_other() -> None:
+    forged = hashed("somebody else")
+    rejected = only(item(account_id=None, user_id=forged))
+    source = Source(name="app", default_account="acme")
+    assert event(replayer(source).records(rejected)).user == hashed(forged) != forged
+
+
+def test_a_name_in_clear_never_gets_out_of_quarantine() -> None:
+    """Were there a format whose user is not found on its way in."""
+    rejected = only(item(account_id=None, user_id=ADA))
+    clear = Record(key=b"app", value=json.dumps(item(user_id=ADA)).encode())
+    value = clear.value
+    headers = tuple((f"perennial.{name}", text.encode()) for name, text in rejected.said.items())
+    found = stored(Record(key=b"app", value=value, headers=headers))
+    with pytest.raises(InvalidMessage, match="invalid_field: user_id"):
+        replayer().records(found)
+
+
+@pytest.mark.parametrize(
+    "user", [["a"], {"id": ADA}, 1.5, "x" * 201], ids=["list", "object", "float", "long"]
+)
+def test_what_is_no_user_is_none_after_hashing_either(user: object) -> None:
+    rejected = only(item(user_id=user))
+    assert rejected.code == "invalid_field"
+    assert ADA.encode() not in (rejected.value or b"")
+    with pytest.raises(InvalidMessage, match="invalid_field"):
+        replayer().records(rejected)
+
+
+def test_a_placeholder_stays_one() -> None:
+    rejected = only(item(account_id=None, user_id="anonymous"))
+    source = Source(name="app", default_account="acme")
+    assert event(replayer(source).records(rejected)).user is None
+
+
+def test_accounts_and_ids_that_look_like_addresses_stay_what_they_are() -> None:
+    body = item(id="m@1.example", account_id="team@acme.example", type=None)
+    assert only(body).value == msgspec.json.encode(body)
+    described = {
+        "type": "group",
+        "messageId": "m@1.example",
+        "groupId": "team@acme.example",
+        "traits": {"owner": "csm@vendor.example", "contact": ADA},
+    }
+    rejected = only(described, path=segment.BATCH, may_change_accounts=False)
+    assert rejected.code == "scope_missing"
+    kept = json.loads(rejected.value or b"")
+    assert kept["groupId"] == "team@acme.example"
+    assert kept["messageId"] == "m@1.example"
+    assert kept["traits"] == {"owner": "csm@vendor.example", "contact": hashed(ADA)}
+
+
+def test_a_key_in_an_item_is_blotted_out() -> None:
+    key = "prn_live_" + "a" * 12 + "_" + "b" * 32 + "_" + "c" * 6
+    for body in ({"writeKey": key}, {"account_id": key}, {"x": [f"say {key}"]}):
+        assert b"bbb" not in (only(item(type=None, **body)).value or b"")
+    assert (
+        b"bbb"
+        not in Cleaning(hashed, is_account=False, is_csv=False)
+        .item(b'{"key": "' + key.encode())
+        .value
+    )
+
+
+def test_what_does_not_parse_is_cleaned_by_its_looks() -> None:
+    broken = b'{"user_id": "4\\"2", "distinct_id":77, "x": "to ada@example.com", "userId": "half'
+    value, is_whole = Cleaning(hashed, is_account=False, is_csv=False).item(broken)
+    assert is_whole
+    assert value.startswith(b'{"user_id": "u1:')
+    for gone in (b"ada@", b'4\\"2', b":77", b"half"):
+        assert gone not in value
+
+
+def test_beyond_its_bound_a_source_is_counted_and_others_are_not_hit() -> None:
+    ward = Ward(rate=2, burst=3)
+    body = [item(id=str(number), type=None) for number in range(5)]
+    found = decoded.take(EVENT_PATHS["/v1/events"], body, SUBMISSION)
+    origin = origin_of("/v1/events", SUBMISSION)
+    kept = ward.quarantine.take(found, origin)
+    assert [stored(each.record).value for each in kept] == list(map(msgspec.json.encode, body[:3]))
+    assert ward.metric("quarantine_dropped", reason="rate") == 2
+
+    other = msgspec.structs.replace(SUBMISSION, source=Source(name="other"))
+    assert len(ward.quarantine.take(found, origin_of("/v1/events", other))) == 3
+    ward.now += 1  # two more tokens
+    assert len(ward.quarantine.take(found, origin)) == 2
+    assert ward.metric("quarantine_dropped", reason="rate") == 2 + 2 + 3
+
+
+def test_what_is_kept_is_counted_by_code_once_the_log_has_it() -> None:
+    ward = Ward()
+    assert ward.metric("quarantined", code="missing_type") == 0
+    found = decoded.take(EVENT_PATHS["/v1/events"], [item(type=None)] * 2, SUBMISSION)
+    kept = ward.quarantine.take(found, origin_of("/v1/events", SUBMISSION))
+    ward.quarantine.count(kept, are_durable=False)
+    assert ward.metric("quarantined", code="missing_type") == 0
+    assert ward.metric("quarantine_dropped", reason="log") == 2
+    ward.quarantine.count(kept, are_durable=True)
+    assert ward.metric("quarantined", code="missing_type") == 2
+
+
+def test_a_replay_comes_out_the_same_each_time() -> None:
+    body = item(id=None, account_id=None, user_id=ADA, occurred_at="2026-03-10T11:50:00Z")
+    rejected = only(body)
+    source = Source(name="app", default_account="acme", type_map={"login": "used"})
+    first = replayer(source).records(rejected)
+    assert first == replayer(source).records(rejected)
+    found = event(first)
+    assert found.id == "quarantine-2-7"
+    assert (found.source, found.account, found.type) == ("app", "acme", "used")
+    assert found.received_at == NOW
+    assert found.client_at == datetime(2026, 3, 10, 11, 50, tzinfo=UTC)
+
+
+def test_without_an_id_it_takes_the_one_that_its_request_gave_it() -> None:
+    body = [item(), item(id=None, account_id=None)]
+    _, kept = set_aside(body, idempotency_key="req-9")
+    source = Source(name="app", default_account="acme")
+    [(_, record)] = kept
+    assert event(replayer(source).records(stored(record))).id == "req-9-1"
+
+
+def test_a_number_that_is_none_is_no_id_in_a_replay_either() -> None:
+    rejected = only(b'[{"id":NaN,"type":"t"}]')
+    source = Source(name="app", default_account="acme")
+    assert event(replayer(source).records(rejected)).id == "quarantine-2-7"
+
+
+def test_the_senders_clock_is_corrected_as_on_arrival() -> None:
+    sent = NOW - timedelta(hours=2)
+    body = {
+        "sent_at": sent.isoformat(),
+        "events": [item(account_id=None, occurred_at=(sent - timedelta(hours=1)).isoformat())],
+    }
+    source = Source(name="app", default_account="acme")
+    found = event(replayer(source).records(only(body)))
+    assert found.occurred_at == NOW - timedelta(hours=1)
+    assert found.client_at == sent - timedelta(hours=1)
+
+
+def test_an_operator_may_replay_what_is_old() -> None:
+    rejected = only(item(id=None, occurred_at="2020-01-01T00:00:00Z"))
+    assert rejected.code == "too_old"
+    found = event(replayer().records(rejected))
+    assert found.backfill
+    assert found.occurred_at == datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_a_request_that_was_marked_as_history_stays_so() -> None:
+    rejected = only(item(account_id=None), marks_backfill=True)
+    source = Source(name="app", default_account="acme")
+    assert event(replayer(source).records(rejected)).backfill
+
+
+def test_todays_limits_hold() -> None:
+    rejected = only(item(account_id=None, properties={"x": "y" * 500}))
+    source = Source(name="app", default_account="acme")
+    with pytest.raises(InvalidMessage, match="event_too_large"):
+        replayer(source, ingest_max_item_bytes=100).records(rejected)
+
+
+def test_what_is_still_wrong_says_so() -> None:
+    with pytest.raises(InvalidMessage, match="missing_account"):
+        replayer().records(only(item(account_id=None)))
+
+
+def test_a_group_changes_the_directory_once_its_source_may() -> None:
+    body = {"messageId": "m", "groupId": "acme", "traits": {"plan": "team"}}
+    rejected = only(body, path="/v1/group", may_change_accounts=False)
+    assert rejected.code == "scope_missing"
+    with pytest.raises(InvalidMessage, match="scope_missing"):
+        replayer().records(rejected)
+    records = dict(replayer(may_change_accounts=True).records(rejected))
+    change = decode(DirectoryChange, records["directory-changes"].value)
+    assert (change.account, change.fields.plan, change.received_at) == ("acme", "team", NOW)
+
+
+def accounts(found: Decoded, submission: DirectorySubmission, **said: Any) -> list[Rejected]:
+    origin = Origin(
+        format=FormatName.DIRECTORY,
+        source=submission.source,
+        request_id="r-1",
+        received_at=submission.received_at,
+        operation=submission.operation,
+        **said,
+    )
+    return [stored(kept.record) for kept in Ward().quarantine.take(found, origin)]
+
+
+SAYS = DirectorySubmission(source="crm", received_at=NOW, operation="patch")
+
+
+def changed(rejected: Rejected) -> DirectoryChange:
+    [(topic, record)] = replayer().records(rejected)
+    assert topic == "directory-changes"
+    return decode(DirectoryChange, record.value)
+
+
+def mended(rejected: Rejected, old: bytes, new: bytes) -> Rejected:
+    """As if today's rule took it."""
+    headers = tuple(
+        (f"perennial.{name}", text.encode("utf-8", "surrogatepass"))
+        for name, text in rejected.said.items()
+    )
+    value = (rejected.value or b"").replace(old, new)
+    return stored(Record(key=rejected.key, value=value, headers=headers))
+
+
+@pytest.mark.parametrize("as_lines", [False, True])
+def test_an_account_of_a_batch_comes_back_with_its_owner(*, as_lines: bool) -> None:
+    body = b'{"id":"acme","seats":-1,"owner":"csm@vendor.example","contact":"ada@example.com"}'
+    submission = DirectorySubmission(source="crm", received_at=NOW, operation="put", lines=as_lines)
+    found = directory.decode(body, DIRECTORY_RULES, submission)
+    [rejected] = accounts(found, submission)
+    assert (rejected.account, rejected.key, rejected.source) == ("acme", b"acme", "crm")
+    assert b"ada@" not in (rejected.value or b"")
+    with pytest.raises(InvalidMessage, match="invalid_field: seats"):
+        replayer().records(rejected)
+    change = changed(mended(rejected, b"-1", b"5"))
+    assert (change.op, change.account, change.source) == ("put", "acme", "crm")
+    assert (change.fields.seats, change.fields.owner) == (5, "csm@vendor.example")
+    assert change.received_at == NOW
+
+
+def test_an_account_that_the_address_names_comes_back_under_that_name() -> None:
+    submission = DirectorySubmission(source="crm", received_at=NOW, operation="put")
+    found = directory.decode_one(b'{"seats":-1}', "caf\u00e9/1", DIRECTORY_RULES, submission)
+    [rejected] = accounts(found, submission, addressed="caf\u00e9/1")
+    assert changed(mended(rejected, b"-1", b"5")).account == "caf\u00e9/1"
+
+
+def test_an_address_that_is_no_text_does_not_become_one() -> None:
+    submission = DirectorySubmission(source="crm", received_at=NOW, operation="put")
+    found = directory.decode_one(b'{"seats":1}', "caf\udce9", DIRECTORY_RULES, submission)
+    [rejected] = accounts(found, submission, addressed="caf\udce9")
+    assert rejected.key == b"crm"
+    with pytest.raises(InvalidMessage, match="invalid_text"):
+        replayer().records(rejected)
+
+
+def test_a_csv_row_comes_back_with_its_owner() -> None:
+    body = b"id;seats;owner;contact\nacme;-1;csm@vendor.example;ada@example.com\n"
+    found = account_rows.decode(body, DIRECTORY_RULES, SAYS)
+    [rejected] = accounts(found, SAYS, is_csv=True)
+    assert b"ada@" not in (rejected.value or b"")
+    change = changed(mended(rejected, b"-1", b"5"))
+    assert (change.fields.seats, change.fields.owner) == (5, "csm@vendor.example")
+
+
+def test_a_line_that_held_two_accounts_is_not_two_accounts_now() -> None:
+    submission = DirectorySubmission(source="crm", received_at=NOW, operation="patch", lines=True)
+    found = directory.decode(b'{"id":"a"},{"id":"b"}', DIRECTORY_RULES, submission)
+    [rejected] = accounts(found, submission)
+    with pytest.raises(InvalidMessage, match="invalid_json"):
+        replayer().records(rejected)
+
+
+def test_what_does_not_say_how_to_read_it_is_not_guessed() -> None:
+    rejected = only(item(account_id=None))
+    said = {**rejected.said, "path": "/v9/events"}
+    headers = tuple((f"perennial.{name}", text.encode()) for name, text in said.items())
+    found = stored(Record(key=b"app", value=rejected.value, headers=headers))
+    with pytest.raises(InvalidMessage, match="unknown_origin"):
+        replayer().records(found)
