@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.commands import imports, keys, models, sources
+from services.commands import imports, keys, models, quarantine, sources
 from services.commands.running import configure_logging, fail, perform
 
 app = typer.Typer(
@@ -76,6 +76,7 @@ def migrate() -> None:
 app.add_typer(keys.app, name="keys")
 app.add_typer(sources.app, name="sources")
 app.add_typer(imports.app, name="import")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(models.train, name="train")
 app.command()(models.evaluate)
 

@@ -4,6 +4,7 @@ Changes are additive only: a new field has a default, so that old records decode
 `flags` and `outcomes` are CloudEvents 1.0, so that anybody can consume them.
 """
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -85,7 +86,7 @@ class UsageEvent(Message, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     client_at: datetime | None = None
     format: str = "native"
     backfill: bool = False
-    properties: dict[str, object] = {}
+    properties: Mapping[str, object] = {}
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -29,6 +29,7 @@ MEDIA_TYPE = "text/csv"
 
 _MAX_LINES = 100_000
 """Of a body: blank ones and those inside quotes are no rows, but cost time too."""
+_MAX_COLUMNS = 1_000
 _UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii"})
 _MAX_COLUMN_NAME = 50
 
@@ -68,6 +69,10 @@ def decode(body: bytes, rules: DirectoryRules, submission: DirectorySubmission) 
         table = CsvTable(io.BytesIO(body))
     except UnusableHeader as error:
         raise Refused(RefusalCode.INVALID_ENVELOPE, str(error)) from error
+    if len(table.header) > _MAX_COLUMNS:
+        raise Refused(
+            RefusalCode.INVALID_ENVELOPE, f"the file has more than {_MAX_COLUMNS} columns"
+        )
     columns = _columns(table.header)
     decoded = Decoded()
     for row in table.rows():
@@ -122,6 +127,8 @@ def _decode_row(
     account = None
     try:
         _check_row(row, table, rules)
+        if not is_storable(table.row_text):
+            _check_text(row, columns)
         account = _account(row, columns)
         said = _read(row, columns, decimal_comma=table.delimiter == ";")
         record = record_of(change_of(account, said, submission), rules)
@@ -147,7 +154,6 @@ def _account(row: CsvRow, columns: _Columns) -> str:
     column, cell = columns.names[columns.id], row.cells[columns.id].strip()
     if not cell:
         raise InvalidMessage(Code.MISSING_ACCOUNT, f"{column}: the cell is empty")
-    _check_text(column, cell)
     return account_of(cell, column)
 
 
@@ -158,7 +164,6 @@ def _read(row: CsvRow, columns: _Columns, *, decimal_comma: bool) -> Statement:
         cell = row.cells[place].strip()
         if not cell:
             continue
-        _check_text(columns.names[place], cell)
         try:
             stated[field] = read_cell(field, cell, decimal_comma=decimal_comma)
         except ValueError as error:
@@ -170,9 +175,12 @@ def _read(row: CsvRow, columns: _Columns, *, decimal_comma: bool) -> Statement:
     return said
 
 
-def _check_text(column: str, cell: str) -> None:
-    if not is_storable(cell):
-        raise InvalidMessage(Code.INVALID_TEXT, f"{column}: the cell is not UTF-8, or holds NUL")
+def _check_text(row: CsvRow, columns: _Columns) -> None:
+    """Nothing can store NUL, or bytes that are no UTF-8; in a column that is not kept it may be."""
+    for place in (columns.id, *columns.fields.values()):
+        if not is_storable(row.cells[place]):
+            name = columns.names[place]
+            raise InvalidMessage(Code.INVALID_TEXT, f"{name}: the cell is not UTF-8, or holds NUL")
 
 
 def _tell_unknown(decoded: Decoded, columns: _Columns) -> None:

@@ -9,7 +9,6 @@ from services.ingest.admission import Admission
 from services.ingest.bodies import BodyLimits
 from services.ingest.buckets import Buckets
 from services.ingest.directory import DirectoryRules
-from services.ingest.events import EventRules
 from services.ingest.handlers import Desk
 from services.ingest.inflight import InFlight
 from services.ingest.metrics import IngestMetrics
@@ -20,6 +19,7 @@ from services.ingest.quarantine import Quarantine
 from services.ingest.routes import Routes
 from services.ingest.settings import IngestSettings
 from services.ingest.traits import known_zones
+from services.ingest.wire import EventRules
 from shared import logging as logs
 from shared.clock import Clock, system_clock
 from shared.credentials import HashedUser, KeyRing, hash_user
@@ -30,7 +30,7 @@ from shared.sources import follow_keys
 
 SERVICE = "ingest"
 
-_REMEMBERED_USERS = 16_384
+_REMEMBERED_USERS = 65_536
 _KEYS_LIMIT_SECONDS = 60.0
 _PROBE_SECONDS = 5.0
 _LAST_REPLIES_SECONDS = 2

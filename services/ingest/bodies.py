@@ -1,6 +1,6 @@
 """Reading a request's body: counted while it comes, against the clock, inflated within bounds."""
 
-import asyncio
+import time
 import zlib
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from starlette.types import Receive
 
 from services.ingest.inflight import Held
 from services.ingest.replies import ClientGone, RefusalCode, Refused
+from shared.limit import Limit
 
 _CHUNK = 64 * 1024
 _MAX_MEMBERS = 1_024
@@ -48,10 +49,9 @@ class Body:
         """All of it; raises Refused (too large, stalled, overloaded) or ClientGone."""
         chunks: list[bytes] = []
         size = 0
-        now = asyncio.get_running_loop().time
-        last = now() + limits.total_seconds
+        last = time.monotonic() + limits.total_seconds
         try:
-            async with asyncio.timeout(limits.stall_seconds) as limit:
+            with Limit(limits.stall_seconds) as limit:
                 while True:
                     chunk = await self._next()
                     size += len(chunk)
@@ -61,7 +61,7 @@ class Body:
                     chunks.append(chunk)
                     if self.ended:
                         break
-                    limit.reschedule(min(now() + limits.stall_seconds, last))
+                    limit.move(min(limits.stall_seconds, last - time.monotonic()))
         except TimeoutError as error:
             raise Refused(RefusalCode.STALLED_BODY, "the body did not arrive in time") from error
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -69,7 +69,7 @@ class Body:
     async def discard(self, *, max_bytes: int, seconds: float) -> None:
         """Read on without keeping anything: a client that still sends does not see the reply."""
         try:
-            async with asyncio.timeout(seconds):
+            with Limit(seconds):
                 while not self.ended and max_bytes > 0:
                     max_bytes -= len(await self._next())
         except TimeoutError:

@@ -1,14 +1,16 @@
 """From a body to the results and records of its items, the same way for every wire format."""
 
+from msgspec.structs import replace
+
 from services.ingest import directory
 from services.ingest.envelope import Envelope
-from services.ingest.events import EventReader, EventRules, stated_id
+from services.ingest.events import EventReader, stated_id
 from services.ingest.items import Parsed
 from services.ingest.overflow import Overflow
 from services.ingest.replies import RefusalCode, Refused
 from services.ingest.results import WARNINGS, Code, Decoded, Result, WarningCode
 from services.ingest.times import TimeRules, parse_time
-from services.ingest.wire import Reading, Submission, WireFormat
+from services.ingest.wire import EventRules, Reading, Submission, WireFormat
 from shared.errors import InvalidMessage
 from shared.log import Record
 from shared.messages import DIRECTORY_CHANGES, USAGE_EVENTS, encode
@@ -22,17 +24,36 @@ def decode(
     overflow: Overflow | None = None,
 ) -> Decoded:
     """One result per item; raises Refused where there are no items to speak of."""
+    if wire.plain is not None and overflow is None:
+        plain = wire.plain(body, submission, rules)
+        if plain is not None:
+            return plain
+    return decode_carefully(wire, body, submission, rules, overflow)
+
+
+def decode_carefully(
+    wire: WireFormat,
+    body: bytes,
+    submission: Submission,
+    rules: EventRules,
+    overflow: Overflow | None = None,
+) -> Decoded:
+    """As `decode`, whatever the body is like."""
     envelope = wire.open(body, submission, rules.max_items)
+    if envelope.is_history:
+        submission = replace(submission, marks_backfill=True)
     times = _times(envelope, submission, rules)
-    reader = EventReader(rules, submission, times, wire_format=wire.name)
+    reader = EventReader(rules, submission, times, wire_format=wire.name.value)
     # NUL is good JSON, and nothing else of us can store it.
     has_nul = b"\\u0000" in body
-    decoded = Decoded(skew_seconds=None if envelope.sent_at is None else times.skew.total_seconds())
+    decoded = Decoded(
+        is_history=envelope.is_history,
+        skew_seconds=None if envelope.sent_at is None else times.skew.total_seconds(),
+    )
     seen: dict[str | None, Result] = {}
     for index, item in enumerate(envelope.items):
         data = item if isinstance(item, (bytes, Parsed)) else bytes(item)
         reading = None
-        change = None
         try:
             _check_size(data, rules)
             reading = wire.read(data, submission)
@@ -42,8 +63,7 @@ def decode(
             if reading.sent_at is not None and envelope.sent_at is None:
                 own_times = _own_times(reading.sent_at, submission, rules)
             result, record = reader.read(reading, index, own_times)
-            if reading.traits is not None:
-                change = _change(reading, result, record, submission)
+            change = _change(reading, result, record, submission)
         except InvalidMessage as error:
             known = None if reading is None else stated_id(reading.draft.id)
             decoded.reject(index, known, error.code, error.detail, data)
@@ -69,13 +89,16 @@ def _check_size(item: bytes | Parsed, rules: EventRules) -> None:
         )
 
 
-def _change(reading: Reading, result: Result, record: Record, submission: Submission) -> Record:
-    """What the item says of its account, as a change to the directory."""
+def _change(
+    reading: Reading, result: Result, record: Record, submission: Submission
+) -> Record | None:
+    """What the item says of its account, as a change to the directory; None: nothing."""
+    if reading.traits is None:
+        return None
     if not submission.may_change_accounts:
         raise InvalidMessage(
             Code.SCOPE_MISSING, "it describes an account; the key lacks the scope accounts:write"
         )
-    assert reading.traits is not None  # noqa: S101 - the caller has just looked
     change, warning = directory.patch_from_traits(
         record.key.decode(),
         reading.traits,

@@ -26,6 +26,8 @@ LINES_MEDIA_TYPES = ("application/x-ndjson", "application/jsonl")
 class Envelope(NamedTuple):
     items: Sequence[Item]
     sent_at: object = None
+    is_history: bool = False
+    """All of it is from long ago, also what is younger than the rest."""
 
 
 class _Opened(msgspec.Struct):
@@ -56,7 +58,9 @@ _LIST = Shape("events")
 
 def is_lines(content_type: bytes | None) -> bool:
     """One item a line? Anything else is read as JSON, whatever it is called."""
-    media_type = (content_type or b"").partition(b";")[0].strip().lower()
+    if content_type is None or content_type == b"application/json":
+        return False
+    media_type = content_type.partition(b";")[0].strip().lower()
     return media_type.decode("latin-1") in LINES_MEDIA_TYPES
 
 

@@ -6,16 +6,13 @@ A format fills a `Draft`; all rules of the wire page about single events stand h
 
 import math
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
 
 from services.ingest.identity import account_of, event_id_of, type_of, user_of
 from services.ingest.repair import Repair, is_storable
 from services.ingest.results import WARNINGS, Code, ItemWarning, Result, WarningCode
 from services.ingest.times import TimeRules
-from services.ingest.wire import Draft, Reading, Submission
-from shared.credentials import HashedUser
+from services.ingest.wire import Draft, EventRules, Reading, Submission
 from shared.errors import InvalidMessage
 from shared.log import Record
 from shared.messages import UsageEvent, encode
@@ -27,18 +24,6 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 """Properties of these types alone are as flat as can be: nothing to walk through."""
 
 _FEEDBACK_KEPT = ("scale", "score")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRules:
-    """What holds for all requests of this process."""
-
-    hash_user: Callable[[str], HashedUser]
-    max_items: int
-    max_item_bytes: int
-    max_record_bytes: int
-    max_depth: int
-    max_age: timedelta
 
 
 class EventReader:
@@ -185,9 +170,13 @@ def stated_id(value: object) -> str | None:
     return text if is_storable(text) else None
 
 
-def _with_duration(properties: dict[str, object], warnings: list[ItemWarning]) -> dict[str, object]:
+def has_duration(properties: Mapping[str, object]) -> bool:
     seconds = properties.get("duration_seconds")
-    if (type(seconds) is int or type(seconds) is float) and 0 <= seconds <= MAX_DURATION_SECONDS:
+    return (type(seconds) is int or type(seconds) is float) and 0 <= seconds <= MAX_DURATION_SECONDS
+
+
+def _with_duration(properties: dict[str, object], warnings: list[ItemWarning]) -> dict[str, object]:
+    if has_duration(properties):
         return properties
     warnings.append(WARNINGS[WarningCode.INVALID_DURATION])
     return {name: value for name, value in properties.items() if name != "duration_seconds"}

@@ -7,10 +7,11 @@ wait, answer. Each step stands in a module of its own; here they follow one anot
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from services.ingest.admission import Admission, Admitted, Request, require_scope
 from services.ingest.decoding import decode
 from services.ingest.directory import DirectoryRules
-from services.ingest.events import EventRules
 from services.ingest.inflight import Held
 from services.ingest.metrics import IngestMetrics
 from services.ingest.overflow import Overflow
@@ -18,7 +19,7 @@ from services.ingest.publisher import Publisher
 from services.ingest.quarantine import Kept, Origin, Quarantine
 from services.ingest.replies import RefusalCode, Refused, Reply
 from services.ingest.results import Decoded
-from services.ingest.wire import FormatName, Submission, WireFormat
+from services.ingest.wire import EventRules, FormatName, Submission, WireFormat
 from shared.credentials import KeyRing, Scope
 from shared.messages import WriteKey
 
@@ -94,10 +95,12 @@ class EventHandler:
             wire_format=wire.name,
             answer=lambda decoded: wire.answer(decoded, request.request_id),
             # Made where it is needed: most requests hold nothing bad.
-            origin=self._origin(request, submission) if decoded.rejects else None,
+            origin=self._origin(request, submission, decoded) if decoded.rejects else None,
         )
 
-    def _origin(self, request: Request, submission: Submission) -> Origin:
+    def _origin(self, request: Request, submission: Submission, decoded: Decoded) -> Origin:
+        if decoded.is_history:
+            submission = replace(submission, marks_backfill=True)
         return Origin(
             format=self._wire.name,
             source=submission.source.name,

@@ -52,7 +52,7 @@ def user_of(value: object) -> str | None:
     text = str(value) if type(value) is int else value
     if type(text) is not str:
         raise InvalidMessage(Code.INVALID_FIELD, "user_id: must be text or an integer")
-    return text if _is_user(text) else None
+    return text if is_user(text) else None
 
 
 def type_of(value: object) -> str:
@@ -70,7 +70,7 @@ def type_of(value: object) -> str:
 # is refused raises, and so is never remembered.
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=32_768)
 def _account(text: str, field: str) -> str:
     plain = text.strip().lower()
     if not plain:
@@ -86,8 +86,9 @@ def _account(text: str, field: str) -> str:
     return text
 
 
-@lru_cache(maxsize=16_384)
-def _is_user(text: str) -> bool:
+@lru_cache(maxsize=65_536)
+def is_user(text: str) -> bool:
+    """False for a placeholder; raises InvalidMessage where it can be no id at all."""
     if not is_storable(text):
         raise InvalidMessage(Code.INVALID_TEXT, "user_id: holds NUL or half a character")
     if len(text) > MAX_ID_LENGTH:

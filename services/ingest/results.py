@@ -110,6 +110,8 @@ class Decoded:
     rejects: list[Reject] = field(default_factory=list)
     are_rejects_kept: bool = True
     """False where quarantine could not take them: the log did not answer."""
+    is_history: bool = False
+    """The body itself said that all of it is from long ago."""
     skew_seconds: float | None = None
     """How far the sender's clock is off, where it said when it sent."""
 

@@ -6,7 +6,7 @@ Everything that holds for all formats stands once, in `admission`, `decoding`, `
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
@@ -16,7 +16,7 @@ from services.ingest.envelope import Envelope, parse_item
 from services.ingest.items import Parsed
 from services.ingest.replies import Reply
 from services.ingest.results import Code, Decoded
-from shared.credentials import bearer
+from shared.credentials import HashedUser, bearer
 from shared.errors import InvalidMessage
 from shared.messages import Source
 
@@ -34,6 +34,18 @@ class FormatName(StrEnum):
     CLOUDEVENTS = "cloudevents"
     POSTHOG = "posthog"
     DIRECTORY = "directory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRules:
+    """What holds for all requests of this process."""
+
+    hash_user: Callable[[str], HashedUser]
+    max_items: int
+    max_item_bytes: int
+    max_record_bytes: int
+    max_depth: int
+    max_age: timedelta
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -82,6 +94,8 @@ class WireFormat:
     """The key among the headers."""
     body_key: Callable[[bytes], str | None] | None = None
     """The key in the plain body, for formats that may send it there; never raises."""
+    plain: Callable[[bytes, Submission, EventRules], Decoded | None] | None = None
+    """A short way for bodies in which nothing is unusual; None: the careful way decides."""
     open: Callable[[bytes, Submission, int], Envelope]
     """The items of a body, at most so many; raises Refused."""
     read: Callable[[bytes | Parsed, Submission], Reading]

@@ -6,6 +6,7 @@ from services.ingest.answers import answer_each
 from services.ingest.envelope import Envelope, Shape, is_lines, open_envelope, open_lines
 from services.ingest.identity import account_of
 from services.ingest.items import Parsed
+from services.ingest.plain import decode_plain
 from services.ingest.results import Code
 from services.ingest.wire import (
     Draft,
@@ -49,5 +50,10 @@ def _read(item: bytes | Parsed, _submission: Submission) -> Reading:
 
 
 NATIVE = WireFormat(
-    name=FormatName.NATIVE, key=bearer_key, open=_open, read=_read, answer=answer_each
+    name=FormatName.NATIVE,
+    key=bearer_key,
+    plain=decode_plain,
+    open=_open,
+    read=_read,
+    answer=answer_each,
 )

@@ -6,14 +6,14 @@ that group is called and has. Of an event's properties those with `$` are PostHo
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from services.ingest.answers import all_rejected, partial_failure, send_again
 from services.ingest.envelope import Envelope, Shape, member_of, open_envelope
-from services.ingest.items import Parsed
+from services.ingest.items import Item, Parsed
 from services.ingest.replies import RefusalCode, Refused, Reply
 from services.ingest.results import Code, Decoded, Result
 from services.ingest.times import is_time
@@ -102,31 +102,33 @@ def _body_key(body: bytes) -> str | None:
 
 
 def _open_v1(body: bytes, submission: Submission, max_items: int) -> Envelope:
-    _check_history(body, submission)
+    is_history = _is_history(body, submission)
     items = open_envelope(body, _V1_SHAPE, max_items=max_items).items
     # The body's created_at stays the same when it is sent again: it tells nothing about the clock.
-    return _sent(Envelope(items, submission.headers.get(_SENT, b"").decode("latin-1")))
+    return _sent(items, submission.headers.get(_SENT, b"").decode("latin-1"), is_history=is_history)
 
 
 def _open_v0(body: bytes, submission: Submission, max_items: int) -> Envelope:
-    _check_history(body, submission)
-    return _sent(open_envelope(body, _V0_SHAPE, max_items=max_items))
+    is_history = _is_history(body, submission)
+    envelope = open_envelope(body, _V0_SHAPE, max_items=max_items)
+    return _sent(envelope.items, envelope.sent_at, is_history=is_history)
 
 
-def _sent(envelope: Envelope) -> Envelope:
+def _sent(items: Sequence[Item], sent_at: object, *, is_history: bool) -> Envelope:
     """A sender that states its time in a way of its own still sends good events."""
-    return envelope if is_time(envelope.sent_at) else Envelope(envelope.items)
+    return Envelope(items, sent_at if is_time(sent_at) else None, is_history)
 
 
-def _check_history(body: bytes, submission: Submission) -> None:
+def _is_history(body: bytes, submission: Submission) -> bool:
     """An import of history has to be allowed to this key as one, like by `Perennial-Backfill`."""
-    if submission.may_backfill or _SAYS_HISTORY.search(body) is None:
-        return
-    if _member(body, "historical_migration") is True:
+    if _SAYS_HISTORY.search(body) is None or _member(body, "historical_migration") is not True:
+        return False
+    if not submission.may_backfill:
         raise Refused(
             RefusalCode.SCOPE_MISSING,
             f"historical_migration: the key lacks the scope {Scope.BACKFILL}",
         )
+    return True
 
 
 def _member(body: bytes, name: Literal["api_key", "historical_migration"]) -> object:

@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from services.ingest.decoding import decode
-from services.ingest.events import EventRules
 from services.ingest.results import Decoded
-from services.ingest.wire import Submission, WireFormat
+from services.ingest.wire import EventRules, Submission, WireFormat
 from shared import messages
 from shared.credentials import hash_user
 from shared.log import Record

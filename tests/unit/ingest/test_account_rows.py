@@ -157,6 +157,7 @@ def test_a_cell_in_another_encoding_is_named_and_the_others_are_kept() -> None:
         (b'"id,plan\na,x\n', "invalid_envelope", "the header cannot be read"),
         (b"id,caf\xe9\na,x\n", "invalid_envelope", "the header is not UTF-8"),
         ("id,plan\na,x\n".encode("utf-16"), "invalid_envelope", "the header is not UTF-8"),
+        (b"id," + b",".join(b"c%d" % n for n in range(1_000)), "invalid_envelope", "1000 columns"),
         (b"id\n" + b"a\n" * 101, "too_many_items", "more than 100 accounts"),
         (b"id\n" + b"\n" * 100_001, "too_many_items", "more than 100000 lines"),
     ],

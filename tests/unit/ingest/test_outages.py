@@ -17,7 +17,7 @@ D, U = Appended.DURABLE, Appended.UNKNOWN
 
 
 class StandIn:
-    """A log that answers what the test says, to each append or by topic (else durable); None hangs."""
+    """A log that answers what the test says, to each append or by topic; None hangs."""
 
     def __init__(
         self, answer: Sequence[Appended] | Mapping[str, Appended] | Exception | None

@@ -330,9 +330,10 @@ def test_history_needs_a_key_that_may_load_it(wire: WireFormat) -> None:
     with pytest.raises(Refused, match="historical_migration"):
         decoded.take(wire, body.replace(b'"ada"', b"NaN"))
 
-    old = body_of(capture(timestamp="2020-01-01T00:00:00Z"), historical_migration=True)
-    [event] = events(decoded.take(wire, old, replace(SUBMISSION, may_backfill=True)))
-    assert event.backfill
+    for stated in ("2020-01-01T00:00:00Z", NOW.isoformat()):
+        old = body_of(capture(timestamp=stated), historical_migration=True)
+        [event] = events(decoded.take(wire, old, replace(SUBMISSION, may_backfill=True)))
+        assert event.backfill
 
 
 @pytest.mark.parametrize(
