@@ -15,9 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared import logging as logs
 from shared.errors import PerennialError
+from shared.http import Connection, Edge, EdgeConfig
 from shared.telemetry import CommonMetrics
 
 log = logs.get(__name__)
+
+_EDGE = Edge()
 
 Check: TypeAlias = Callable[[], str | None]
 """Says what is wrong, or None."""
@@ -143,7 +146,13 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serve(
-    app: ASGIApp, *, host: str, port: int, name: str, grace_seconds: int = 15
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    name: str,
+    grace_seconds: int = 15,
+    edge: Edge = _EDGE,
 ) -> AsyncIterator[int]:
     """Serve `app` while the context is open; yields the port (chosen by the system for port 0).
 
@@ -160,19 +169,25 @@ async def serve(
         listener.close()
         raise PortTaken(f"{name}: cannot listen on {host}:{port}: {error.strerror}") from error
     bound: int = listener.getsockname()[1]
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            # Nothing of ours believes a forwarded address, and parsing it costs every request.
-            proxy_headers=False,
-            timeout_keep_alive=65,
-            timeout_graceful_shutdown=grace_seconds,
-        )
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        # Connections inherit it. Without it, a client that reads no answer is waited for for ever.
+        unread = int(edge.unread_seconds * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
+    config = EdgeConfig(
+        app,
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        # Nothing of ours believes a forwarded address, and parsing it costs every request.
+        proxy_headers=False,
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=grace_seconds,
     )
+    config.edge = edge
+    server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]), name=f"http:{name}")
     try:
         while not server.started:
