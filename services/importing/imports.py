@@ -22,14 +22,15 @@ from services.importing.mapping import EventColumns, map_accounts, map_events
 from services.importing.report import ImportSummary, progress_bar, show_summary
 from services.importing.rows import AccountRows, BuildRow, EventRows
 from services.importing.sending import Sending
-from services.importing.source import CsvFile, Survey, open_csv, survey
+from services.importing.source import Survey, open_csv, survey
 from services.importing.threads import undisturbed
 from services.importing.times import TimeForm, recognise
+from shared.csv_table import CsvTable
 
 _TIME_SAMPLE_ROWS = 1_000
 _ID_SAMPLE_ROWS = 100_000
 
-_Prepare: TypeAlias = Callable[[CsvFile, Survey], BuildRow]
+_Prepare: TypeAlias = Callable[[CsvTable, Survey], BuildRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ async def import_events(
     """
     zone = _zone(timezone)
 
-    def prepare(file: CsvFile, surveyed: Survey) -> BuildRow:
+    def prepare(file: CsvTable, surveyed: Survey) -> BuildRow:
         columns = map_events(file.header, order.mapping)
         if columns.id_is_guessed and (why := _why_no_event_id(order.path, file.header, columns)):
             _say(order.console, why)
@@ -81,7 +82,7 @@ async def import_events(
 async def import_accounts(order: Order) -> ImportSummary:
     """Send a CSV file of accounts as patches; raises Unusable or Stopped, as `import_events`."""
 
-    def prepare(file: CsvFile, _: Survey) -> BuildRow:
+    def prepare(file: CsvTable, _: Survey) -> BuildRow:
         columns = map_accounts(file.header, order.mapping)
         if columns.unused:
             _say(order.console, f"not used, no account field: {', '.join(columns.unused)}")
@@ -167,7 +168,7 @@ def _why_no_event_id(path: Path, header: list[str], columns: EventColumns) -> st
         return None
     seen: dict[str, int] = {}
     with open_csv(path) as file:
-        for record in islice(file.records(), _ID_SAMPLE_ROWS):
+        for record in islice(file.rows(), _ID_SAMPLE_ROWS):
             if record.cells and (name := record.cells[columns.id].strip()):
                 row = hash(tuple(record.cells))
                 if seen.setdefault(name, row) != row:
@@ -182,9 +183,7 @@ def _why_no_event_id(path: Path, header: list[str], columns: EventColumns) -> st
 def _first_cells(path: Path, index: int) -> list[str]:
     with open_csv(path) as file:
         return [
-            record.cells[index]
-            for record in islice(file.records(), _TIME_SAMPLE_ROWS)
-            if record.cells
+            record.cells[index] for record in islice(file.rows(), _TIME_SAMPLE_ROWS) if record.cells
         ]
 
 

@@ -1,10 +1,10 @@
 """Which column is which field: what the caller says by `--map`, else well-known names."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.importing.errors import Unusable
+from shared.account_cells import COLUMN_NAMES, snake
 
 _EVENT_NAMES: dict[str, tuple[str, ...]] = {
     "id": ("id", "event_id", "message_id"),
@@ -22,27 +22,6 @@ _EVENT_NAMES: dict[str, tuple[str, ...]] = {
     ),
 }
 _FEATURE_NAMES = ("feature", "product")
-_ACCOUNT_NAMES: dict[str, tuple[str, ...]] = {
-    "id": ("account_id", "tenant_id", "id", "account"),
-    "name": ("name", "account_name"),
-    "plan": ("plan",),
-    "segment": ("segment",),
-    "reseller": ("reseller",),
-    "seats": ("seats",),
-    "mrr": ("mrr", "monthly_spend"),
-    "margin_per_month": ("margin_per_month",),
-    "currency": ("currency",),
-    "region": ("region",),
-    "timezone": ("timezone",),
-    "owner": ("owner", "csm"),
-    "contract_start": ("contract_start",),
-    "contract_end": ("contract_end", "renewal_date"),
-    "notice_days": ("notice_days",),
-    "billing_period": ("billing_period",),
-    "status": ("status",),
-    "churned_at": ("churned_at",),
-    "goals": ("goals",),
-}
 OWN_PREFIX = "perennial_"
 """Columns that `--rejects` adds; ignored, so that a corrected file of rejects can be imported."""
 
@@ -118,13 +97,12 @@ def map_events(header: Sequence[str], asked: Mapping[str, str]) -> EventColumns:
 
 def map_accounts(header: Sequence[str], asked: Mapping[str, str]) -> AccountColumns:
     """Raises Unusable where the id is missing or a field is none of an account's."""
-    if unknown := sorted(set(asked) - set(_ACCOUNT_NAMES)):
+    if unknown := sorted(set(asked) - set(COLUMN_NAMES)):
         raise Unusable(
-            f"--map {unknown[0]}=…: an account has no such field; it has"
-            f" {', '.join(_ACCOUNT_NAMES)}"
+            f"--map {unknown[0]}=…: an account has no such field; it has {', '.join(COLUMN_NAMES)}"
         )
     chosen = {field: _asked_index(header, field, asked) for field in asked}
-    for field, names in _ACCOUNT_NAMES.items():
+    for field, names in COLUMN_NAMES.items():
         if field not in chosen:
             chosen[field] = _recognised(header, names, taken=chosen.values())
     if chosen["id"] is None:
@@ -159,14 +137,8 @@ def _recognised(
 ) -> int | None:
     """The first of `names` that the header has and no other field uses yet."""
     used = set(taken)
-    places = {_snake(column): index for index, column in enumerate(header) if index not in used}
+    places = {snake(column): index for index, column in enumerate(header) if index not in used}
     return next((places[name] for name in names if name in places), None)
-
-
-def _snake(column: str) -> str:
-    """`accountId`, `Account ID` and `account-id` are `account_id`."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column)
-    return re.sub(r"[\s_-]+", "_", words).lower()
 
 
 def _missing(header: Sequence[str], field: str) -> Unusable:

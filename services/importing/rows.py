@@ -3,28 +3,20 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from services.importing.mapping import AccountColumns, EventColumns
-from services.importing.source import Record
 from services.importing.times import TimeForm, wire_time
+from shared.account_cells import read_cell
+from shared.csv_table import CsvRow
 
-_INTEGER = re.compile(r"\d{1,18}", re.ASCII)
-_DECIMAL = re.compile(r"\d+(\.\d+)?", re.ASCII)
-_FRENCH_DECIMAL = re.compile(r"\d+(,\d+)?|\d+\.(\d{1,2}|\d{4,})", re.ASCII)
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?", re.ASCII)
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 _NUMERIC_PROPERTIES = frozenset({"amount", "delta", "duration_seconds", "score", "seats", "value"})
 """Properties that the wire reads as numbers; all others stay text, as product numbers must."""
-
-_ACCOUNT_INTEGERS = frozenset({"seats", "notice_days"})
-_ACCOUNT_DECIMALS = frozenset({"mrr", "margin_per_month"})
-_ACCOUNT_DATES = frozenset({"contract_start", "contract_end", "churned_at"})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,7 +43,7 @@ class RowError(NamedTuple):
 
 
 Row: TypeAlias = Item | RowError
-BuildRow: TypeAlias = Callable[[Record], Row]
+BuildRow: TypeAlias = Callable[[CsvRow], Row]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +57,7 @@ class EventRows:
     default_type: str
     id_prefix: str
 
-    def __call__(self, record: Record) -> Row:
+    def __call__(self, record: CsvRow) -> Row:
         if record.broken is not None:
             return _broken(record)
         cells, columns = record.cells, self.columns
@@ -112,7 +104,7 @@ class AccountRows:
     header: Sequence[str]
     decimal_comma: bool
 
-    def __call__(self, record: Record) -> Row:
+    def __call__(self, record: CsvRow) -> Row:
         if record.broken is not None:
             return _broken(record)
         account = record.cells[self.columns.id].strip()
@@ -124,32 +116,10 @@ class AccountRows:
             if not text:
                 continue
             try:
-                fields[name] = self._value(name, text)
+                fields[name] = read_cell(name, text, decimal_comma=self.decimal_comma)
             except ValueError as error:
                 return _error(record, name, "invalid_field", f"{text[:40]!a} {error}")
         return _item(record, account, fields, self.header)
-
-    def _value(self, name: str, text: str) -> object:
-        if name in _ACCOUNT_INTEGERS:
-            if not _INTEGER.fullmatch(text):
-                raise ValueError("is not a whole number")
-            return int(text)
-        if name in _ACCOUNT_DECIMALS:
-            # In such a file 1.234 may be a thousand and more: refused rather than guessed.
-            form = _FRENCH_DECIMAL if self.decimal_comma else _DECIMAL
-            if not form.fullmatch(text):
-                raise ValueError("is not a plain decimal number, without thousands separators")
-            return text.replace(",", ".")
-        if name in _ACCOUNT_DATES:
-            if not _ISO_DATE.fullmatch(text):
-                raise ValueError("is not a date written YYYY-MM-DD")
-            return date.fromisoformat(text).isoformat()
-        if name == "goals":
-            try:
-                return msgspec.json.decode(text)
-            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-                raise ValueError("is not JSON") from error
-        return text
 
 
 def _property(name: str, text: str) -> object:
@@ -158,7 +128,7 @@ def _property(name: str, text: str) -> object:
     return text
 
 
-def _item(record: Record, account: str, fields: dict[str, object], header: Sequence[str]) -> Row:
+def _item(record: CsvRow, account: str, fields: dict[str, object], header: Sequence[str]) -> Row:
     try:
         body = _encode(fields)
     except UnicodeEncodeError:
@@ -174,9 +144,9 @@ def _item(record: Record, account: str, fields: dict[str, object], header: Seque
     return Item(record.number, record.line, account, body, record.cells)
 
 
-def _broken(record: Record) -> RowError:
+def _broken(record: CsvRow) -> RowError:
     return _error(record, "", "broken_row", record.broken or "")
 
 
-def _error(record: Record, field: str, code: str, message: str) -> RowError:
+def _error(record: CsvRow, field: str, code: str, message: str) -> RowError:
     return RowError(record.number, record.line, field, code, message, record.cells)

@@ -24,8 +24,8 @@ from services.importing.ledger import Ledger, Verdict
 from services.importing.rejects import Rejects
 from services.importing.report import SHOWN_REJECTS, show_reject
 from services.importing.rows import BuildRow, Item, Row, RowError
-from services.importing.source import CsvFile
 from services.importing.threads import undisturbed
+from shared.csv_table import CsvTable
 
 _CHUNK_ROWS = 1_000
 _JOURNAL_SECONDS = 1.0
@@ -55,7 +55,7 @@ class Sending:
         self,
         *,
         path: Path,
-        file: CsvFile,
+        file: CsvTable,
         build: BuildRow,
         journal: Journal,
         known: Entry | None,
@@ -128,7 +128,7 @@ class Sending:
 
     def _rows(self) -> Iterator[Row]:
         skip = self.ledger.done
-        return (self._build(record) for record in self._file.records() if record.number > skip)
+        return (self._build(record) for record in self._file.rows() if record.number > skip)
 
     def _settle(self, verdicts: Sequence[tuple[int, Verdict]]) -> None:
         self.ledger.settle(verdicts)
@@ -170,7 +170,7 @@ class Sending:
         self._journal.save(entry)
 
 
-def _open_rejects(path: Path | None, file: CsvFile, known: Entry | None) -> Rejects | None:
+def _open_rejects(path: Path | None, file: CsvTable, known: Entry | None) -> Rejects | None:
     if path is None:
         return None
     same = known is not None and known.rejects_path == str(path) and path.exists()

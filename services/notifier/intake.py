@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.notifier import notices, outcomes, store
+from services.notifier import erasure, notices, outcomes, store
 from services.notifier.domain import calendar, interventions
 from services.notifier.domain.interventions import SYSTEM, Assignment, Intervention, Taken
 from services.notifier.metrics import NotifierMetrics
@@ -25,10 +25,12 @@ from shared.log import Batch, StoredRecord, TopicPartition
 from shared.log.positions import Claim, advance, claim
 from shared.messages import (
     ACCOUNTS,
+    ERASURE,
     FLAGS,
     REJECTED,
     AccountFields,
     AccountRecord,
+    Erasure,
     Flag,
     FlagEvent,
     decode,
@@ -84,6 +86,7 @@ class Intake:
             if batch.partition.topic == ACCOUNTS:
                 await self._take_accounts(connection, batch.records, effects)
             else:
+                await erasure.hold_off(connection)
                 for flag in [_flag(record) for record in batch.records]:
                     await self._take_flag(connection, flag, effects)
         self._count(effects)
@@ -98,6 +101,9 @@ class Intake:
 
     async def _take_flag(self, connection: AsyncConnection, flag: Flag, effects: _Effects) -> None:
         account = await store.read_account(connection, flag.account)
+        if account is not None and account.was_erased_after(flag.as_of):
+            effects.taken.append(Taken.ERASED)
+            return
         taken, subject = await self._apply(connection, flag, account)
         effects.taken.append(taken)
         if subject is None:
@@ -129,6 +135,8 @@ class Intake:
             current = await store.newest(
                 connection, account_id=flag.account, kind=flag.stage, reason=flag.reason
             )
+            if current and account and account.was_erased_after(current.seen.as_of):
+                current = None  # What was erased is not reopened: the account starts afresh.
             taken, subject = interventions.take(
                 current,
                 flag,
@@ -148,17 +156,18 @@ class Intake:
         self, connection: AsyncConnection, records: Sequence[StoredRecord], effects: _Effects
     ) -> None:
         newest: dict[str, AccountRecord] = {}
-        erased: set[str] = set()
+        erasures: dict[str, Erasure] = {}
         for record in records:
             if record.value is None:
                 account_id = record.key.decode("utf-8", "replace")
+                _check_id("account", account_id)
                 newest.pop(account_id, None)
-                erased.add(account_id)
+                erasures[account_id] = _erasure(record)
                 continue
             message = _account(record)
-            erased.discard(message.account)
             newest[message.account] = message
-        await store.forget_accounts(connection, sorted(erased))
+        if erasures:
+            await erasure.erase_accounts(connection, erasures, now=self.clock())
         # One order in every transaction, so that two of them cannot wait for each other.
         ordered = [newest[account_id] for account_id in sorted(newest)]
         saved = await store.save_accounts(connection, ordered)
@@ -235,6 +244,14 @@ def _account(record: StoredRecord) -> AccountRecord:
     if message.updated_at.tzinfo is None:
         raise InvalidMessage("invalid_account", "updated_at has no time zone")
     return message
+
+
+def _erasure(record: StoredRecord) -> Erasure:
+    """What the record without a value says; the log's own time where it says nothing."""
+    for name, value in record.headers:
+        if name == ERASURE:
+            return decode(Erasure, value)
+    return Erasure(erased_at=record.appended_at, flags_until=record.appended_at)
 
 
 def _check_id(name: str, value: str) -> None:

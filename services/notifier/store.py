@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,6 +40,7 @@ class Entry(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     CLOSED = "closed"
     ACCOUNT_LOST = "account_lost"
+    ERASED = "erased"
     NOTIFIED = "notified"
     SUPPRESSED = "suppressed"
     NOT_DELIVERED = "not_delivered"
@@ -51,6 +52,11 @@ class Account:
 
     account_id: str
     fields: AccountFields
+    erased_until: datetime | None = None
+
+    def was_erased_after(self, as_of: datetime) -> bool:
+        """Whether what was known as of that moment is gone for good."""
+        return self.erased_until is not None and as_of <= self.erased_until
 
     @property
     def name(self) -> str:
@@ -63,7 +69,9 @@ class Account:
 
 async def read_accounts(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Account]:
     rows = await connection.execute(
-        select(accounts.c.account_id, accounts.c.fields).where(accounts.c.account_id.in_(list(ids)))
+        select(accounts.c.account_id, accounts.c.fields, accounts.c.erased_until).where(
+            accounts.c.account_id.in_(list(ids))
+        )
     )
     return {row.account_id: account_of(row) for row in rows}
 
@@ -99,14 +107,9 @@ async def save_accounts(
             index_elements=["account_id"],
             set_={name: new[name] for name in names},
             where=new.updated_at >= accounts.c.updated_at,
-        ).returning(accounts.c.account_id, accounts.c.fields)
+        ).returning(accounts.c.account_id, accounts.c.fields, accounts.c.erased_until)
     )
     return {row.account_id: account_of(row) for row in rows}
-
-
-async def forget_accounts(connection: AsyncConnection, ids: Sequence[str]) -> None:
-    if ids:
-        await connection.execute(delete(accounts).where(accounts.c.account_id.in_(ids)))
 
 
 async def newest(
@@ -233,6 +236,7 @@ def account_of(row: AnyRow) -> Account:
     return Account(
         account_id=row.account_id,
         fields=msgspec.convert(row.fields, AccountFields, strict=False),
+        erased_until=row.erased_until,
     )
 
 

@@ -44,6 +44,8 @@ accounts = Table(
     Column("status", Text),
     Column("fields", JSONB, nullable=False),
     Column("updated_at", _MOMENT, nullable=False),
+    # The account was erased: flags as of this moment or before were raised from what is gone.
+    Column("erased_until", _MOMENT),
 )
 
 interventions = Table(

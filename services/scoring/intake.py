@@ -2,19 +2,24 @@
 
 Order of effects, all in the one transaction: 1 move the position (a miss: another owner, roll
 back), 2 insert the event ids and keep only the new events, 3 add to the day buckets, 4 mark the
-accounts dirty; for the directory: 2 merge, 3 publish the whole records through the outbox, 4 mark
-dirty. What cannot be read leaves through the outbox to `rejected`, in the same transaction.
+accounts dirty; for the directory: 2 merge, 3 delete what is erased, 4 publish tombstones, cleared
+flags and whole records through the outbox, 5 mark dirty. What cannot be read leaves through the
+outbox to `rejected`, in the same transaction.
+
+A person is erased before that transaction, in steps of a day: each may be done again.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scoring import store
+from services.scoring import erasure, erasure_store, store
 from services.scoring.domain import activity, directory
+from services.scoring.domain.directory import ChangeResult, Known
 from services.scoring.metrics import EventResult, ScoringMetrics
 from services.scoring.partitions import Partitions
 from services.scoring.tables import log_positions, outbox
@@ -29,6 +34,7 @@ from shared.messages import (
     DIRECTORY_CHANGES,
     REJECTED,
     USAGE_EVENTS,
+    USAGE_EVENTS_OVERFLOW,
     AccountRecord,
     DirectoryChange,
     Message,
@@ -38,7 +44,7 @@ from shared.messages import (
 )
 from shared.quarantine import rejected
 
-TOPICS = (USAGE_EVENTS, DIRECTORY_CHANGES)
+TOPICS = (USAGE_EVENTS, USAGE_EVENTS_OVERFLOW, DIRECTORY_CHANGES)
 
 _UNREADABLE_LIMIT = 100
 
@@ -65,10 +71,10 @@ class Intake:
             return await positions.claim(connection, log_positions, partition)
 
     async def take_in(self, batch: Batch, held: Claim) -> None:
-        if batch.partition.topic == USAGE_EVENTS:
-            await self._take_in_events(batch, held)
-        else:
+        if batch.partition.topic == DIRECTORY_CHANGES:
             await self._take_in_changes(batch, held)
+        else:
+            await self._take_in_events(batch, held)
         failpoints.reach("scoring.after_commit")
 
     async def set_aside(self, batch: Batch, held: Claim, error: InvalidMessage) -> None:
@@ -85,52 +91,73 @@ class Intake:
         failpoints.reach("scoring.before_transaction")
         async with self._engine.begin() as connection:
             await self._advance(connection, batch, held)
-            new = await store.keep_new(connection, sorted(by_id))
-            counted = [by_id[identity] for identity in sorted(new)]
+            kept = {
+                _identity(event): event
+                for event in await erasure.without_erased(connection, by_id.values())
+            }
+            new = await store.keep_new(connection, sorted(kept))
+            counted = [kept[identity] for identity in sorted(new)]
             if failpoints.switched_off("dedupe"):
                 counted = events
             await store.add_activity(connection, activity.fold(counted))
             await store.mark_dirty(connection, _marks(counted))
             await _put_aside(connection, batch, unreadable)
             failpoints.reach("scoring.in_transaction")
+        erased = len(by_id) - len(kept)
         self._metrics.count(EventResult.COUNTED, len(new))
-        self._metrics.count(EventResult.DUPLICATE, len(events) - len(new))
+        self._metrics.count(EventResult.ERASED, erased)
+        self._metrics.count(EventResult.DUPLICATE, len(events) - len(new) - erased)
         self._metrics.count(EventResult.QUARANTINED, len(unreadable))
 
     async def _take_in_changes(self, batch: Batch, held: Claim) -> None:
         changes, unreadable = _decode_all(DirectoryChange, batch.records)
+        people = [change for change in changes if change.user]
+        if people:
+            await erasure.erase_users(self._engine, people, now=self._clock())
         async with self._engine.begin() as connection:
             await self._advance(connection, batch, held)
-            names = sorted({change.account for change in changes})
-            known = await store.read_accounts(connection, names)
-            records: dict[str, AccountRecord] = {}
-            for change in changes:
-                before = known.get(change.account)
-                after = directory.merge(before, change)
-                if after == before:
-                    continue
-                known[change.account] = after
-                records[change.account] = AccountRecord(
-                    account=change.account, updated_at=change.received_at, fields=after
-                )
-            await store.save_accounts(connection, records.values())
-            await outboxes.put(
-                connection,
-                outbox,
-                ACCOUNTS,
-                [
-                    Record(key=name.encode(), value=encode(record))
-                    for name, record in sorted(records.items())
-                ],
-            )
-            await store.mark_dirty(
-                connection,
-                [
-                    store.Mark(account=name, received_at=record.updated_at, backfill=False)
-                    for name, record in sorted(records.items())
-                ],
+            merged = await self._merge(
+                connection, [change for change in changes if not change.user]
             )
             await _put_aside(connection, batch, unreadable)
+        for result, count in merged.items():
+            self._metrics.changes.labels(result).inc(count)
+        self._metrics.changes.labels(ChangeResult.ERASING).inc(len(people))
+        self._metrics.changes.labels(ChangeResult.QUARANTINED).inc(len(unreadable))
+
+    async def _merge(
+        self, connection: AsyncConnection, changes: Sequence[DirectoryChange]
+    ) -> Counter[ChangeResult]:
+        """Apply the changes in their order, and let out what has become of each account."""
+        known = await _read_known(connection, {change.account for change in changes})
+        erased: dict[str, datetime] = {}
+        changed: dict[str, AccountRecord] = {}
+        results: Counter[ChangeResult] = Counter()
+        for change in changes:
+            after, result = directory.apply(known[change.account], change)
+            known[change.account] = after
+            results[result] += 1
+            if result is ChangeResult.ERASING and after.erased_at is not None:
+                erased[change.account] = after.erased_at
+                changed.pop(change.account, None)
+            elif result is ChangeResult.MERGED and after.fields is not None:
+                changed[change.account] = AccountRecord(
+                    account=change.account, updated_at=change.received_at, fields=after.fields
+                )
+        marks = {name: record.updated_at for name, record in changed.items()}
+        if erased:
+            remaining = await erasure.erase_accounts(connection, erased, now=self._clock())
+            marks |= dict.fromkeys(remaining, self._clock())
+        records = [record for _, record in sorted(changed.items())]
+        await store.save_accounts(connection, records)
+        await outboxes.put(
+            connection,
+            outbox,
+            ACCOUNTS,
+            [Record(key=record.account.encode(), value=encode(record)) for record in records],
+        )
+        await store.mark_dirty(connection, store.marks_at(marks))
+        return results
 
     async def _advance(self, connection: AsyncConnection, batch: Batch, held: Claim) -> None:
         if not await positions.advance(connection, log_positions, batch, held):
@@ -182,6 +209,16 @@ def _marks(events: Iterable[UsageEvent]) -> list[store.Mark]:
         store.Mark(account=name, received_at=received[name], backfill=name in backfilled)
         for name in sorted(received)
     ]
+
+
+async def _read_known(connection: AsyncConnection, names: Collection[str]) -> dict[str, Known]:
+    erased = await erasure_store.read_erased_accounts(connection, names)
+    stored = await store.read_accounts(connection, names)
+    known = {}
+    for name in names:
+        fields, updated_at = stored.get(name, (None, None))
+        known[name] = Known(fields=fields, updated_at=updated_at, erased_at=erased.get(name))
+    return known
 
 
 async def _put_aside(

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.scoring.domain.directory import ChangeResult
 from shared.messages import Band, FlagReason
 from shared.telemetry import PIPELINE_BUCKETS
 
@@ -11,6 +12,7 @@ from shared.telemetry import PIPELINE_BUCKETS
 class EventResult(StrEnum):
     COUNTED = "counted"
     DUPLICATE = "duplicate"
+    ERASED = "erased"
     QUARANTINED = "quarantined"
 
 
@@ -21,6 +23,12 @@ class ScoringMetrics:
         self._events = Counter(
             "perennial_events_total",
             "Usage events taken in, by what became of them.",
+            ["result"],
+            registry=registry,
+        )
+        self.changes = Counter(
+            "perennial_directory_changes_total",
+            "Changes to the directory taken in, by what became of them.",
             ["result"],
             registry=registry,
         )
@@ -69,6 +77,8 @@ class ScoringMetrics:
         )
         for result in EventResult:
             self._events.labels(result)
+        for changed in ChangeResult:
+            self.changes.labels(changed)
         for reason in FlagReason:
             for change in ("raised", "updated", "cleared"):
                 self.flags.labels(reason, change)

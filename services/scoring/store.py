@@ -36,6 +36,14 @@ class Mark:
     backfill: bool
 
 
+def marks_at(received: Mapping[str, datetime]) -> list[Mark]:
+    """One mark for each account, in one order."""
+    return [
+        Mark(account=name, received_at=moment, backfill=False)
+        for name, moment in sorted(received.items())
+    ]
+
+
 def shard_of(account: str) -> int:
     return partition_of(account.encode(), SHARDS)
 
@@ -69,21 +77,25 @@ async def add_activity(connection: AsyncConnection, deltas: Mapping[AccountDay, 
         [delta.userless for _, delta in ordered],
         [",".join(map(str, sorted(delta.users))) for _, delta in ordered],
         [_join(delta.features) for _, delta in ordered],
+        [delta.first_received_at for _, delta in ordered],
     )
 
 
 # Arrays of arrays cannot be unnested row by row, so each set travels as one string.
 _ADD_ACTIVITY = f"""
 INSERT INTO scoring.account_day AS d
-    (day, account_id, events, milliseconds, userless, users, features)
+    (day, account_id, events, milliseconds, userless, users, features, first_received_at)
 SELECT day, account_id, events, milliseconds, userless,
-    string_to_array(users, ',')::bigint[], string_to_array(features, E'\\x{ord(_SEPARATOR):02x}')
-FROM unnest($1::date[], $2::text[], $3::int[], $4::bigint[], $5::int[], $6::text[], $7::text[])
-    AS n (day, account_id, events, milliseconds, userless, users, features)
+    string_to_array(users, ',')::bigint[], string_to_array(features, E'\\x{ord(_SEPARATOR):02x}'),
+    first_received_at
+FROM unnest($1::date[], $2::text[], $3::int[], $4::bigint[], $5::int[], $6::text[], $7::text[],
+    $8::timestamptz[])
+    AS n (day, account_id, events, milliseconds, userless, users, features, first_received_at)
 ON CONFLICT (day, account_id) DO UPDATE SET
     events = d.events + EXCLUDED.events,
     milliseconds = d.milliseconds + EXCLUDED.milliseconds,
     userless = d.userless + EXCLUDED.userless,
+    first_received_at = least(d.first_received_at, EXCLUDED.first_received_at),
     users = CASE WHEN EXCLUDED.users <@ d.users THEN d.users ELSE
         (SELECT array_agg(DISTINCT u ORDER BY u) FROM unnest(d.users || EXCLUDED.users) AS u) END,
     features = CASE WHEN EXCLUDED.features <@ d.features THEN d.features ELSE
@@ -114,14 +126,14 @@ async def mark_dirty(connection: AsyncConnection, marks: Collection[Mark]) -> No
 
 async def read_accounts(
     connection: AsyncConnection, names: Collection[str]
-) -> dict[str, AccountFields]:
-    """The directory's records of these accounts, locked until the transaction ends."""
+) -> dict[str, tuple[AccountFields, datetime]]:
+    """The directory's records of these accounts and when each was last changed, locked."""
     rows = await (await driver(connection)).fetch(
-        "SELECT account_id, fields::text FROM scoring.accounts WHERE account_id = ANY($1::text[])"
-        " ORDER BY account_id FOR UPDATE",
+        "SELECT account_id, fields::text, updated_at FROM scoring.accounts"
+        " WHERE account_id = ANY($1::text[]) ORDER BY account_id FOR UPDATE",
         list(names),
     )
-    return {row[0]: fields_from(row[1]) for row in rows}
+    return {row[0]: (fields_from(row[1]), row[2]) for row in rows}
 
 
 async def save_accounts(connection: AsyncConnection, records: Iterable[AccountRecord]) -> None:

@@ -20,6 +20,7 @@ from services.scoring import sweep_store
 from services.scoring.domain.assessment import Assessment, FlagChange, assess
 from services.scoring.domain.model import Model
 from services.scoring.domain.renewal import renewal_date
+from services.scoring.flag_events import envelope
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.models import Models
 from services.scoring.partitions import Partitions
@@ -241,14 +242,7 @@ def _flag_event(one: Assessment, change: FlagChange, now: datetime) -> FlagEvent
         summary=change.summary,
         reasons=decision.evidence,
     )
-    return FlagEvent(
-        id=f"{flag.flag_id}-{flag.change}-{now.astimezone(UTC):%Y%m%dT%H%M%S.%f}",
-        source="perennial/scoring",
-        type=f"perennial.flag.{flag.change}",
-        subject=one.account,
-        time=now,
-        data=flag,
-    )
+    return envelope(flag)
 
 
 def _flag_id(one: Assessment, change: FlagChange) -> str:

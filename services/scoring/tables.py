@@ -59,6 +59,8 @@ account_day: Final = Table(
     Column("userless", Integer, nullable=False),
     Column("users", ARRAY(BigInteger), nullable=False),
     Column("features", ARRAY(Text), nullable=False),
+    # Of the day's events, the first that was received: an erasure leaves what came after it.
+    Column("first_received_at", DateTime(timezone=True), nullable=False),
     Index("account_day_by_account", "account_id", "day"),
 )
 
@@ -95,6 +97,23 @@ accounts: Final = Table(
     Column("account_id", Text, primary_key=True),
     Column("fields", JSONB, nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+)
+
+# What was erased stays so: what an account sent before the moment is skipped, whoever replays it.
+erased_accounts: Final = Table(
+    "erased_accounts",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("erased_at", DateTime(timezone=True), nullable=False),
+)
+
+# People whose events count without a user; an empty account means all accounts.
+erased_users: Final = Table(
+    "erased_users",
+    metadata,
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", Text, primary_key=True),
+    Column("erased_at", DateTime(timezone=True), nullable=False),
 )
 
 scores: Final = Table(

@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from services.__main__ import app
-from services.importing.mapping import _ACCOUNT_NAMES, _EVENT_NAMES
+from services.importing.mapping import _EVENT_NAMES
 from services.scoring.evaluation import _gate
 from services.scoring.snapshots import COLUMNS
+from shared.account_cells import COLUMN_NAMES
 
 
 def run(*arguments: str) -> Result:
@@ -25,7 +26,7 @@ def help_of(*command: str) -> str:
     ("command", "fields"),
     [
         (("import", "events"), [*_EVENT_NAMES, "feature"]),
-        (("import", "accounts"), list(_ACCOUNT_NAMES)),
+        (("import", "accounts"), list(COLUMN_NAMES)),
     ],
 )
 def test_the_fields_for_map_are_all_listed(command: tuple[str, ...], fields: list[str]) -> None:
@@ -62,3 +63,20 @@ def test_a_source_that_cannot_be_a_name_is_refused(source: str) -> None:
     result = run("keys", "create", "--source", source)
     assert result.exit_code == 2
     assert "--source takes 1 to 100 letters" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("a b",), "letters, digits"),
+        (("app", "--type", "signup"), "theirs=ours"),
+        (("app", "--type", "=login"), "type is empty"),
+        (("app", "--type", f"signup={'x' * 101}"), "at most 100"),
+    ],
+)
+def test_a_source_is_described_in_words_that_events_can_have(
+    arguments: tuple[str, ...], says: str
+) -> None:
+    said = run("sources", "set", *arguments)
+    assert said.exit_code == 2
+    assert says in said.output

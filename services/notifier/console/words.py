@@ -48,6 +48,7 @@ ENTRIES = {
     Entry.OWNER_CHANGED: "Owner changed from {from} to {to}",
     Entry.ACKNOWLEDGED: "Acknowledged",
     Entry.CLOSED: "Closed: {outcome}",
+    Entry.ERASED: "The account was erased, and with it what was known here",
     Entry.NOTIFIED: "Told by {where}",
     Entry.SUPPRESSED: "Not told by {where}: {because}",
     Entry.NOT_DELIVERED: "Could not be delivered by {where}: {because}",

@@ -46,6 +46,7 @@ class Taken(StrEnum):
     ACCOUNT_LOST = "account_lost"
     KEPT_CLOSED = "kept_closed"
     DUPLICATE = "duplicate"
+    ERASED = "erased"
     UNKNOWN = "unknown"
 
 

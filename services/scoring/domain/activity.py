@@ -8,7 +8,7 @@ idempotent: an event must be known to be new before it comes here.)
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -36,6 +36,8 @@ NOT_ACTIVITY: Final = frozenset(
 SYSTEM_PREFIX: Final = "$"
 MAX_DURATION_SECONDS: Final = 86_400
 MAX_FEATURE_LENGTH: Final = 100
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
+"""When the first event of a bucket without events was received."""
 
 AccountDay: TypeAlias = tuple[str, date]
 
@@ -46,6 +48,7 @@ class DayDelta:
 
     `milliseconds` is an integer, so that sums are exact whatever their order. `users` are the
     keys of `user_key`. The sets are distinct per day; the store keeps them sorted.
+    `first_received_at` is of the event that came first, whatever its order.
     """
 
     events: int = 0
@@ -53,6 +56,7 @@ class DayDelta:
     userless: int = 0
     users: frozenset[int] = frozenset()
     features: frozenset[str] = frozenset()
+    first_received_at: datetime = NEVER
 
     def __add__(self, other: "DayDelta") -> "DayDelta":
         return DayDelta(
@@ -61,6 +65,7 @@ class DayDelta:
             userless=self.userless + other.userless,
             users=self.users | other.users,
             features=self.features | other.features,
+            first_received_at=min(self.first_received_at, other.first_received_at),
         )
 
 
@@ -109,6 +114,7 @@ class _OpenDay:
     userless: int = 0
     users: set[int] = field(default_factory=set)
     features: set[str] = field(default_factory=set)
+    first_received_at: datetime = NEVER
 
     def close(self) -> DayDelta:
         return DayDelta(
@@ -117,11 +123,14 @@ class _OpenDay:
             userless=self.userless,
             users=frozenset(self.users),
             features=frozenset(self.features),
+            first_received_at=self.first_received_at,
         )
 
 
 def _count(event: UsageEvent, day: _OpenDay) -> None:
     day.events += 1
+    if event.received_at < day.first_received_at:  # noqa: PLR1730 - half of what min() costs
+        day.first_received_at = event.received_at
     if event.user:
         day.users.add(user_key(event.user))
     else:

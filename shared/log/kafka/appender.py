@@ -70,11 +70,13 @@ class _Parcel:
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """The parcels that wait for one partition, and the task that sends them while there are any."""
+    """The parcels that wait for one partition, and the task that sends them."""
 
     partition: TopicPartition
     waiting: deque[_Parcel] = field(default_factory=deque)
     sending: asyncio.Task[None] | None = None
+    woken: asyncio.Future[None] | None = None
+    """What the task waits on while there is nothing to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,10 @@ class Appender:
         if lane is None:
             lane = self._lanes[partition] = _Lane(partition)
         lane.waiting.append(parcel)
-        if lane.sending is None:
+        if lane.woken is not None:
+            lane.woken.set_result(None)
+            lane.woken = None
+        elif lane.sending is None:
             lane.sending = asyncio.create_task(self._send(lane), name=f"kafka.send {partition}")
 
     def _take_back(self, parcel: _Parcel) -> None:
@@ -206,7 +211,9 @@ class Appender:
                 self._release(parcel)
 
     async def _send(self, lane: _Lane) -> None:
-        try:
+        # One task for good: a new one for each burst would cost more than the waiting.
+        loop = asyncio.get_running_loop()
+        while True:
             while lane.waiting:
                 producer = await self._producer.ready()
                 builder, slices = _filled(producer, lane.waiting)
@@ -214,8 +221,8 @@ class Appender:
                     durable = await self._deliver(producer, lane.partition, builder)
                     for piece in slices:
                         self._settle(piece, durable=durable)
-        finally:
-            lane.sending = None
+            lane.woken = loop.create_future()
+            await lane.woken
 
     async def _deliver(
         self, producer: AIOKafkaProducer, partition: TopicPartition, builder: BatchBuilder

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from services.importing.mapping import map_accounts, map_events
 from services.importing.rows import AccountRows, EventRows, Item, Row, RowError
-from services.importing.source import Record
 from services.importing.times import TimeForm
+from shared.account_cells import read_cell
+from shared.csv_table import CsvRow
 
 EVENTS = ["at", "account", "user", "kind", "feature", "duration_seconds", "note"]
 ACCOUNTS = ["id", "name", "seats", "mrr", "contract_end", "goals"]
@@ -23,14 +24,14 @@ def event(cells: list[str], *, number: int = 7, **asked: str) -> Row:
         default_type="activity",
         id_prefix="abc",
     )
-    return build(Record(number, number + 1, cells))
+    return build(CsvRow(number, number + 1, cells))
 
 
 def account(cells: list[str], *, decimal_comma: bool = False) -> Row:
     build = AccountRows(
         columns=map_accounts(ACCOUNTS, {}), header=ACCOUNTS, decimal_comma=decimal_comma
     )
-    return build(Record(1, 2, cells))
+    return build(CsvRow(1, 2, cells))
 
 
 def sent(row: Row) -> dict[str, Any]:
@@ -127,3 +128,10 @@ def test_a_dot_before_three_digits_is_refused_beside_decimal_commas() -> None:
     # 1.234 may be 1234 where the comma is decimal.
     assert isinstance(account(["a1", "", "", "1.234", "", ""], decimal_comma=True), RowError)
     assert sent(account(["a1", "", "", "1.234", "", ""]))["mrr"] == "1.234"
+
+
+@pytest.mark.parametrize(
+    ("text", "decimal_comma", "value"), [("-12.50", False, "-12.50"), ("-12,5", True, "-12.5")]
+)
+def test_a_margin_may_be_negative(text: str, value: str, *, decimal_comma: bool) -> None:
+    assert read_cell("margin_per_month", text, decimal_comma=decimal_comma) == value

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from services.importing.errors import Unusable
-from services.importing.source import Record, open_csv, survey
+from services.importing.source import open_csv, survey
+from shared.csv_table import CsvRow
 
 
 def written(folder: Path, content: bytes) -> Path:
@@ -13,9 +14,9 @@ def written(folder: Path, content: bytes) -> Path:
     return path
 
 
-def read(path: Path) -> tuple[list[str], list[Record]]:
+def read(path: Path) -> tuple[list[str], list[CsvRow]]:
     with open_csv(path) as file:
-        return file.header, list(file.records())
+        return file.header, list(file.rows())
 
 
 @pytest.mark.parametrize(

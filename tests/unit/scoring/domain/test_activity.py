@@ -17,6 +17,8 @@ from services.scoring.domain.activity import (
 from shared.messages import UsageEvent
 from tests.unit.scoring.factories import TODAY, usage_event
 
+FIRST_RECEIVED = datetime(2020, 1, 1, tzinfo=UTC)
+
 EVENTS = st.lists(
     st.builds(
         lambda account, user, kind, hours, properties: usage_event(
@@ -24,6 +26,7 @@ EVENTS = st.lists(
             user=user,
             type=kind,
             occurred_at=datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=hours),
+            received_at=datetime(2026, 3, 5, tzinfo=UTC) - timedelta(minutes=hours * 7 % 30),
             properties=properties,
         ),
         st.sampled_from(["acme", "globex"]),
@@ -64,7 +67,12 @@ def test_a_bucket_holds_sums_and_sets() -> None:
         usage_event(user="u1:ada"),
         usage_event(user="u1:ada", type="session_end", properties={"duration_seconds": 90.5}),
         usage_event(user="u1:bob", type="session_end", properties={"duration_seconds": 10}),
-        usage_event(user=None, type="feature_used", properties={"feature": " export "}),
+        usage_event(
+            user=None,
+            type="feature_used",
+            properties={"feature": " export "},
+            received_at=FIRST_RECEIVED,
+        ),
     ]
     assert fold(events) == {
         ("acme", TODAY): DayDelta(
@@ -73,6 +81,7 @@ def test_a_bucket_holds_sums_and_sets() -> None:
             userless=1,
             users=frozenset({user_key("u1:ada"), user_key("u1:bob")}),
             features=frozenset({"export"}),
+            first_received_at=FIRST_RECEIVED,
         )
     }
 

@@ -1,0 +1,162 @@
+"""Erasing what the notifier holds of an account; functions on a connection.
+
+An intervention stays as a row with its times and how it ended, since others point to it; what it
+said, to whom, and who had it in hand is gone. No outcome is told: nothing is learned from it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import delete, exists, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.notifier.domain.interventions import SYSTEM, Status
+from services.notifier.store import Entry
+from services.notifier.tables import (
+    accounts,
+    deliveries,
+    destinations,
+    interventions,
+    notices,
+    timeline,
+)
+from shared.messages import Erasure, OutcomeKind
+
+_LOCK = "hashtext('notifier.erasures')"
+
+
+async def hold_off(connection: AsyncConnection) -> None:
+    """Until the transaction ends no account is erased."""
+    await connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})"))
+
+
+async def erase_accounts(
+    connection: AsyncConnection, erasures: Mapping[str, Erasure], *, now: datetime
+) -> None:
+    """Forget the accounts, and close what is open about them without a word."""
+    # A flag that was read before must not open an intervention after.
+    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    for account_id, erasure in sorted(erasures.items()):
+        await _forget_account(connection, account_id, erasure)
+        ids = await _lock_interventions(connection, account_id, erasure)
+        if ids:
+            await _forget_messages(connection, ids)
+            await _empty_interventions(connection, ids, now=now)
+            await _tell(connection, account_id, ids, now=now)
+
+
+async def _forget_account(connection: AsyncConnection, account_id: str, erasure: Erasure) -> None:
+    row = accounts.c
+    nothing: dict[str, object] = {
+        "name": None,
+        "owner": None,
+        "timezone": None,
+        "status": None,
+        "fields": {},
+    }
+    statement = insert(accounts).values(
+        account_id=account_id,
+        updated_at=erasure.erased_at,
+        erased_until=erasure.flags_until,
+        **nothing,
+    )
+    new = statement.excluded
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["account_id"],
+            set_={
+                **nothing,
+                # An older record that comes again must not bring it back.
+                "updated_at": func.greatest(row.updated_at, new.updated_at),
+                "erased_until": func.greatest(row.erased_until, new.erased_until),
+            },
+        )
+    )
+
+
+async def _lock_interventions(
+    connection: AsyncConnection, account_id: str, erasure: Erasure
+) -> Sequence[UUID]:
+    """Those that stem from what is gone, and still say something of it."""
+    row = interventions.c
+    ids = await connection.scalars(
+        select(row.id)
+        .where(row.account_id == account_id, row.flag_as_of <= erasure.flags_until, row.owner != "")
+        .order_by(row.id)
+        .with_for_update()
+    )
+    return ids.all()
+
+
+async def _forget_messages(connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+    addresses = await connection.scalars(
+        delete(deliveries)
+        .where(deliveries.c.intervention_id.in_(ids))
+        .returning(deliveries.c.destination)
+    )
+    used = set(addresses)
+    told = await connection.scalars(
+        delete(notices).where(notices.c.intervention_id.in_(ids)).returning(notices.c.destination)
+    )
+    used.update(told)
+    # Whoever queues a message counts on its destination: wait for those that do so now.
+    await connection.execute(text("LOCK TABLE notifier.destinations IN SHARE ROW EXCLUSIVE MODE"))
+    to = destinations.c
+    await connection.execute(
+        delete(destinations).where(
+            to.destination.in_(used),
+            to.claim.is_(None),
+            ~exists().where(deliveries.c.destination == to.destination),
+        )
+    )
+
+
+async def _empty_interventions(
+    connection: AsyncConnection, ids: Sequence[UUID], *, now: datetime
+) -> None:
+    row = interventions.c
+    await connection.execute(
+        update(interventions)
+        .where(row.id.in_(ids))
+        .values(
+            status=Status.CLOSED.value,
+            version=row.version + 1,
+            owner="",
+            flag_change="cleared",
+            risk_at_open=None,
+            risk=None,
+            value_amount=None,
+            value_currency=None,
+            value_basis=None,
+            renewal_date=None,
+            summary="",
+            reasons=[],
+            acknowledged_by=None,
+            closed_at=func.coalesce(row.closed_at, now),
+            closed_by=SYSTEM,
+            outcome=func.coalesce(row.outcome, OutcomeKind.NO_ACTION_NEEDED.value),
+            note="",
+        )
+    )
+
+
+async def _tell(
+    connection: AsyncConnection, account_id: str, ids: Sequence[UUID], *, now: datetime
+) -> None:
+    await connection.execute(delete(timeline).where(timeline.c.intervention_id.in_(ids)))
+    await connection.execute(
+        timeline.insert(),
+        [
+            {
+                "account_id": account_id,
+                "intervention_id": intervention_id,
+                "at": now,
+                "kind": Entry.ERASED.value,
+                "by": SYSTEM,
+                "detail": {},
+            }
+            for intervention_id in ids
+        ],
+    )
