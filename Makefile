@@ -9,6 +9,8 @@ EXTRAS := ingest scoring notifier training embedded local
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links
 DATA ?= $(PERENNIAL_TEST_DATA)
+# Test processes: on two cores this many are fastest, as the tests mostly wait. 0: one after another.
+WORKERS ?= 3
 
 .PHONY: help
 help: ## This list
@@ -31,7 +33,7 @@ migrate: $(VENV)/.run ## Bring the database and the topics up to date
 
 .PHONY: test
 test: $(VENV)/.dev ## All tests; Kafka (needs Java, Maven) and Chromium are skipped where absent
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(WORKERS)
 
 .PHONY: check
 check: $(VENV)/.dev ## Format, lint, types, architecture
@@ -52,6 +54,10 @@ faults: $(VENV)/.dev ## Fault tests in full: five seeds, 60,000 events each, on 
 .PHONY: bench
 bench: $(VENV)/.dev ## Benchmarks (tests/benchmarks); figures with ratios, no pass or fail
 	@$(BIN)/python -m tests.benchmarks.intake
+
+.PHONY: bench-ingest
+bench-ingest: $(VENV)/.dev ## How fast ingest is, on real Kafka, driven by wrk; OPTIONS="--help"
+	@$(BIN)/python -m tests.benchmarks.ingest $(OPTIONS)
 
 .PHONY: evaluate
 evaluate: $(VENV)/.dev ## How good the risk is, walk-forward, on DATA/contributor_activity.csv.gz
