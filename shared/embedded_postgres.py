@@ -32,6 +32,8 @@ from shared.errors import Misconfigured, PerennialError
 _SUPERUSER = "perennial"
 _DATABASE = "perennial"
 _SYSTEM_USER = "perennial-postgres"
+_ACCOUNT_TRIES = 20
+_ACCOUNT_RETRY_SECONDS = 0.25
 _START_SECONDS = 60
 _STOP_SECONDS = 30
 # A Unix socket's path may have 107 bytes; the name of the socket itself takes 16.
@@ -278,13 +280,15 @@ def _unprivileged_account() -> pwd.struct_passwd | None:
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(_SYSTEM_USER)
     add = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER]
-    subprocess.run(add, check=False)  # another start may just have done it
-    try:
-        return pwd.getpwnam(_SYSTEM_USER)
-    except KeyError:
-        raise EmbeddedPostgresFailed(
-            f"PostgreSQL does not run as root, and {_SYSTEM_USER} could not be made"
-        ) from None
+    # Another start may be at it at this very moment, and then holds the list of accounts.
+    for _ in range(_ACCOUNT_TRIES):
+        made = subprocess.run(add, check=False, capture_output=True, text=True)
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(_SYSTEM_USER)
+        time.sleep(_ACCOUNT_RETRY_SECONDS)
+    raise EmbeddedPostgresFailed(
+        f"PostgreSQL does not run as root, and {_SYSTEM_USER} could not be made: {made.stderr}"
+    )
 
 
 def _let_through(path: Path) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -17,6 +16,8 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from tests.processes import at_our_end, free_port
 
 _KAFKA = Path(__file__).resolve().parent.parent / "deploy" / "kafka"
 _TARGET = _KAFKA / "target"
@@ -77,7 +78,7 @@ class KafkaBroker:
     ) -> None:
         self._folder = folder
         self._heap = heap
-        self._port, self._controller_port = ports or _free_ports()
+        self._port, self._controller_port = ports or (free_port(), free_port())
         self._properties = folder / "server.properties"
         self._output = folder / "output.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -123,7 +124,8 @@ class KafkaBroker:
                 stderr=output,
                 start_new_session=True,
             )
-        self._watchdog = _watch(self._process.pid)
+        # It cannot hit a stranger: the pid is not given away until we reap the broker.
+        self._watchdog = at_our_end('kill -9 "$1"', self._process.pid)
 
     def wait_until_ready(self) -> None:
         """Return when clients can connect: Kafka opens its port when it is ready to serve."""
@@ -194,7 +196,7 @@ class KafkaBroker:
 
 def kafka_cluster(folder: Path, *, nodes: int = 3) -> list[KafkaBroker]:
     """A started cluster of brokers with topics on up to three of them; the caller stops each."""
-    ports = {node: _free_ports() for node in range(1, nodes + 1)}
+    ports = {node: (free_port(), free_port()) for node in range(1, nodes + 1)}
     voters = ",".join(f"{node}@127.0.0.1:{ports[node][1]}" for node in ports)
     brokers = [
         KafkaBroker(
@@ -216,39 +218,6 @@ def kafka_cluster(folder: Path, *, nodes: int = 3) -> list[KafkaBroker]:
             broker.stop()
         raise
     return brokers
-
-
-def _watch(pid: int) -> subprocess.Popen[bytes]:
-    """A shell that kills `pid` when this process is gone, however it ends.
-
-    Its standard input is a pipe from us: it closes when we die. (PR_SET_PDEATHSIG would do it when
-    the starting *thread* ends, and tests start brokers from threads.) It cannot hit a stranger:
-    until we reap the broker its pid is not given away, and we end the watchdog as we reap.
-    """
-    return subprocess.Popen(
-        ["sh", "-c", 'read -r _; kill -9 "$1"', "watchdog", str(pid)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _free_ports() -> tuple[int, int]:
-    """Two free loopback ports below the range the kernel gives to outgoing connections.
-
-    A client that calls a dead broker's port over and over would else one day be given that very
-    port as its own end, connect to itself, and keep the broker from coming back.
-    """
-    ports: list[int] = []
-    while len(ports) < 2:
-        port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            if port not in ports:
-                ports.append(port)
-    return ports[0], ports[1]
 
 
 def _pom_digest() -> str:

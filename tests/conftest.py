@@ -14,7 +14,7 @@ from shared.lifecycle import Frame, new_frame
 from shared.log.postgres import PostgresLog, open_postgres_log
 from tests.databases import DatabaseServer, running_server, temporary_folder
 
-pytest_plugins = ["tests.kafka_fixtures"]
+pytest_plugins = ["tests.kafka_fixtures", "tests.parallel"]
 
 # A machine under load is slow, not wrong: what takes how long is for the benchmarks.
 settings.register_profile("perennial", deadline=None)

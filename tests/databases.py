@@ -17,8 +17,14 @@ from shared import migrations
 from shared.embedded_postgres import embedded_postgres
 from shared.log.postgres import open_postgres_log
 from shared.log.topics import TOPICS
+from tests.processes import at_our_end
 
 _TEMPLATE = "template_perennial"
+# One that is just starting ends as its folder goes.
+_END_SERVERS = """
+find "$1" -name postmaster.pid -exec sed -n 1p {} ';' | xargs -r kill -QUIT
+rm -rf "$1"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,14 @@ async def running_server(folder: Path) -> AsyncIterator[DatabaseServer]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's own account may pass through, also when the tests run as root."""
+    """A folder that PostgreSQL's own account may pass through, also when the tests run as root.
+
+    A server that still runs in it when this process dies is ended, and the folder goes.
+    """
     with tempfile.TemporaryDirectory(prefix="perennial-test-") as name:
-        yield Path(name)
+        watchdog = at_our_end(_END_SERVERS, name)
+        try:
+            yield Path(name)
+        finally:
+            watchdog.kill()
+            watchdog.communicate()

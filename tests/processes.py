@@ -4,6 +4,7 @@ They run what an operator runs (`perennial up`), with the environment alone to t
 """
 
 import os
+import random
 import re
 import signal
 import socket
@@ -26,10 +27,39 @@ class ProcessFailed(Exception):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free loopback port that no other caller, of this or another test process, is given.
+
+    Below the range the kernel gives to outgoing connections: a client that calls a dead server's
+    port over and over would else one day be given that very port as its own end, connect to
+    itself, and keep the server from coming back.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            # TCP's is for the server, now and after each of its deaths; UDP's says until the end
+            # of this process that it is taken.
+            with socket.socket(type=socket.SOCK_DGRAM) as mark:
+                mark.bind(("127.0.0.1", port))
+                mark.detach()
+            return port
+
+
+def at_our_end(command: str, argument: object) -> subprocess.Popen[bytes]:
+    """A shell that runs `command`, its $1 the argument, when this process is gone, however it ends.
+
+    Ctrl-C kills the processes of a parallel run, and nothing is torn down. The shell's standard
+    input is a pipe from us: it closes when we die. (PR_SET_PDEATHSIG would do it when the starting
+    *thread* ends, and tests start processes from threads.) Kill it where there is nothing to end.
+    """
+    return subprocess.Popen(
+        ["sh", "-c", f"read -r _; {command}", "watchdog", str(argument)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 class PerennialProcess:
@@ -52,6 +82,7 @@ class PerennialProcess:
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
@@ -69,6 +100,8 @@ class PerennialProcess:
             raise ProcessFailed("it runs already")
         with self._output.open("ab") as output:
             self._process = self._spawn(output)
+        # Asked, not killed: it may have a PostgreSQL to stop. Where it is frozen, it goes on first.
+        self._watchdog = at_our_end('kill -TERM "$1"; kill -CONT "$1"', self._process.pid)
         if wait:
             self.wait_until_ready()
 
@@ -87,7 +120,7 @@ class PerennialProcess:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                self._process = None
+                self._forget()
                 raise ProcessFailed(f"it ended at its start:\n{self.output()[-3000:]}")
             with suppress(httpx.HTTPError):
                 if httpx.get(f"{self.url('admin')}/readyz", timeout=1).status_code == 200:
@@ -105,14 +138,14 @@ class PerennialProcess:
         except subprocess.TimeoutExpired:
             self.kill9()
             raise ProcessFailed(f"it did not stop:\n{self.output()[-3000:]}") from None
-        self._process = None
+        self._forget()
         return code
 
     def kill9(self) -> None:
         process = self._running()
         process.kill()
         process.wait(10)
-        self._process = None
+        self._forget()
 
     def freeze(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
@@ -162,6 +195,13 @@ class PerennialProcess:
                 f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr}"
             )
         return done.stdout
+
+    def _forget(self) -> None:
+        self._process = None
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.communicate()
+            self._watchdog = None
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

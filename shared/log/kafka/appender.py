@@ -79,6 +79,14 @@ class _Lane:
     """What the task waits on while there is nothing to send."""
 
 
+@dataclass(slots=True, eq=False)
+class _Finding:
+    """A look-up of a topic's partitions, and how many calls wait for it."""
+
+    task: asyncio.Task[int]
+    waiting: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Slice:
     """The part of a parcel that travels in one batch."""
@@ -107,7 +115,7 @@ class Appender:
         self._free_bytes = max_in_flight_bytes
         self._free_records = max_in_flight_records
         self._lanes: dict[TopicPartition, _Lane] = {}
-        self._looked_up: dict[str, asyncio.Task[int]] = {}
+        self._findings: dict[str, _Finding] = {}
         self._closed = False
 
     async def append(
@@ -143,43 +151,60 @@ class Appender:
     async def close(self) -> None:
         """End the lanes; what is still on its way stays unknown."""
         self._closed = True
-        for looking in self._looked_up.values():
-            looking.cancel()
+        for finding in self._findings.values():
+            finding.task.cancel()
         await cancelled(*[lane.sending for lane in self._lanes.values() if lane.sending])
 
     async def _partitions(self, topic: str, ends_at: float) -> int:
         """How many partitions the topic has: from the producer's memory, except at first."""
+        finding = self._findings.get(topic)
+        if finding is None:
+            producer = self._producer.current
+            if producer is not None and not self._closed:
+                name = self._cluster.name_of(topic)
+                if known := producer.client.cluster.partitions_for_topic(name):
+                    return len(known)
+            finding = self._findings[topic] = self._find(topic, ends_at)
+        # One look-up for all who wait, and who comes while any of them waits goes on behind them,
+        # though the answer be known by then.
+        finding.waiting += 1
+        try:
+            limit = max(0.0, ends_at - asyncio.get_running_loop().time())
+            await asyncio.wait({finding.task}, timeout=limit)
+        finally:
+            finding.waiting -= 1
+            self._forget(topic, finding)
+        if finding.task.done() and not finding.task.cancelled():
+            return finding.task.result()
+        raise LogUnavailable(f"Kafka does not tell the partitions of {topic} in time")
+
+    def _find(self, topic: str, ends_at: float) -> _Finding:
+        looking = self._look_up(topic, ends_at)
+        finding = _Finding(asyncio.create_task(looking, name=f"kafka.find {topic}"))
+        finding.task.add_done_callback(lambda _: self._forget(topic, finding))
+        return finding
+
+    async def _look_up(self, topic: str, ends_at: float) -> int:
         producer = await self._connected(ends_at)
         name = self._cluster.name_of(topic)
         if known := producer.client.cluster.partitions_for_topic(name):
             return len(known)
-        # One look-up for all who wait, who go on in the order in which they came.
-        looking = self._looked_up.get(topic)
-        if looking is None:
-            looking = asyncio.create_task(
-                self._look_up(producer, topic), name=f"kafka.find {topic}"
-            )
-            looking.add_done_callback(lambda done: self._found(topic, done))
-            self._looked_up[topic] = looking
-        await asyncio.wait({looking}, timeout=max(0.0, ends_at - asyncio.get_running_loop().time()))
-        if looking.done() and not looking.cancelled():
-            return looking.result()
-        raise LogUnavailable(f"Kafka does not tell the partitions of {name} in time")
-
-    async def _look_up(self, producer: AIOKafkaProducer, topic: str) -> int:
         # Not by the producer alone: it would wait long, and ask for ever for what is missing.
         await partitions_of(self._cluster, [topic])
-        name = self._cluster.name_of(topic)
         try:
             async with asyncio.timeout(_LOOK_UP_SECONDS):
                 return len(await producer.partitions_for(name))
         except (KafkaError, TimeoutError) as error:
             raise LogUnavailable(f"no partitions of topic {name}: {error!r}") from error
 
-    def _found(self, topic: str, looking: asyncio.Task[int]) -> None:
-        del self._looked_up[topic]
-        if not looking.cancelled():
-            looking.exception()  # retrieved: all who asked may have given up
+    def _forget(self, topic: str, finding: _Finding) -> None:
+        """When it has ended and the last who waited has gone on."""
+        if finding.waiting or not finding.task.done():
+            return
+        if self._findings.get(topic) is finding:
+            del self._findings[topic]
+        if not finding.task.cancelled():
+            finding.task.exception()  # retrieved: all who asked may have given up
 
     async def _connected(self, ends_at: float) -> AIOKafkaProducer:
         if self._closed:

@@ -22,6 +22,7 @@ _SURE_AFTER_SECONDS = 1.0
 _RETRY_SECONDS = 0.1
 _ALREADY_EXISTS = 36
 _MAX_REPLICAS = 3
+_MIN_IN_SYNC = "min.insync.replicas"
 
 log = logs.get(__name__)
 
@@ -31,6 +32,8 @@ class TopicState:
     """A topic as the brokers have it."""
 
     partitions: int
+    replicas: int
+    """Of the partition that has the fewest."""
     settings: Mapping[str, str]
 
 
@@ -53,26 +56,33 @@ async def partitions_of(cluster: Cluster, topics: Iterable[str]) -> Mapping[str,
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def complaints(cluster: Cluster, topics: Sequence[Topic]) -> Sequence[str]:
-    """What differs from how the topics must be, one sentence each."""
+async def complaints(
+    cluster: Cluster, topics: Sequence[Topic], *, replicas: int | None = None
+) -> Sequence[str]:
+    """What differs from how the topics must be, one sentence each; `replicas` as in `create`."""
     names = [cluster.name_of(topic.name) for topic in topics]
     async with _admin(cluster, within=_ANSWER_WITHIN) as admin:
         states = await _states(admin, names)
     return [
         sentence
         for topic, name in zip(topics, names, strict=True)
-        for sentence in _differences(topic, name, states.get(name))
+        for sentence in _differences(topic, name, states.get(name), replicas=replicas)
     ]
 
 
-async def create(cluster: Cluster, topics: Sequence[Topic]) -> None:
+async def create(cluster: Cluster, topics: Sequence[Topic], *, replicas: int | None = None) -> None:
     """Create what is missing and wait until the brokers show it.
 
-    Raises Misconfigured where the brokers refuse a topic, LogUnavailable when they do not answer.
+    Without `replicas` there are three of each partition, fewer on fewer brokers: a broker that is
+    away just now would make it two for good, so production says how many it wants.
+    Raises Misconfigured where the brokers refuse a topic (more replicas than brokers, too),
+    LogUnavailable when they do not answer.
     """
     async with _admin(cluster, within=_CREATE_WITHIN) as admin:
-        brokers = len((await admin.describe_cluster())["brokers"])
-        new = [_new_topic(cluster, topic, replicas=min(_MAX_REPLICAS, brokers)) for topic in topics]
+        if replicas is None:
+            brokers = len((await admin.describe_cluster())["brokers"])
+            replicas = min(_MAX_REPLICAS, brokers)
+        new = [_new_topic(cluster, topic, replicas=replicas) for topic in topics]
         answer = await admin.create_topics(new)
         # The client does not raise: the errors are in the answer, one row per topic.
         for name, code, *message in answer.topic_errors:
@@ -90,9 +100,16 @@ def _new_topic(cluster: Cluster, topic: Topic, *, replicas: int) -> NewTopic:
         cluster.name_of(topic.name),
         topic.partitions,
         replicas,
-        # One replica may fail without a refused append; with fewer than three none can.
-        topic_configs=_settings(topic) | {"min.insync.replicas": str(max(1, replicas - 1))},
+        topic_configs=_settings(topic) | {_MIN_IN_SYNC: str(_in_sync(replicas))},
     )
+
+
+def _in_sync(replicas: int) -> int:
+    """How many must have a record before it is acknowledged.
+
+    One replica may fail without a refused append; with fewer than three none can.
+    """
+    return max(1, replicas - 1)
 
 
 def _settings(topic: Topic) -> dict[str, str]:
@@ -110,7 +127,9 @@ def _settings(topic: Topic) -> dict[str, str]:
     return settings
 
 
-def _differences(topic: Topic, name: str, state: TopicState | None) -> list[str]:
+def _differences(
+    topic: Topic, name: str, state: TopicState | None, *, replicas: int | None
+) -> list[str]:
     if state is None:
         return [f"topic {name} does not exist"]
     sentences = [
@@ -122,15 +141,24 @@ def _differences(topic: Topic, name: str, state: TopicState | None) -> list[str]
         sentences.append(
             f"topic {name} has {state.partitions} partitions, needed are {topic.partitions}"
         )
+    if state.replicas < (replicas or 1):
+        sentences.append(f"topic {name} has {state.replicas} replicas, needed are {replicas}")
+    in_sync = _in_sync(state.replicas)
+    if int(state.settings.get(_MIN_IN_SYNC, in_sync)) < in_sync:
+        # Else an acknowledged record may be on one broker alone, and be gone with it.
+        sentences.append(
+            f"topic {name} has {_MIN_IN_SYNC}={state.settings[_MIN_IN_SYNC]}"
+            f" with {state.replicas} replicas, needed is {in_sync}"
+        )
     return sentences
 
 
 async def _states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, TopicState]:
-    counts = await _existing(admin, names)
-    if not counts:
+    layouts = await _layouts(admin, names)
+    if not layouts:
         return {}
     answers = await admin.describe_configs(
-        [ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]
+        [ConfigResource(ConfigResourceType.TOPIC, name) for name in layouts]
     )
     # A row: error code, error text, kind of resource, its name, its settings (name, value, ...).
     settings = {
@@ -139,14 +167,26 @@ async def _states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str,
         for _code, _text, _kind, name, entries in answer.resources
     }
     return {
-        name: TopicState(partitions=count, settings=settings.get(name, {}))
-        for name, count in counts.items()
+        name: TopicState(
+            partitions=len(replicas), replicas=min(replicas), settings=settings.get(name, {})
+        )
+        for name, replicas in layouts.items()
     }
 
 
 async def _existing(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
+    """How many partitions each topic has, of those that exist."""
+    return {name: len(replicas) for name, replicas in (await _layouts(admin, names)).items()}
+
+
+async def _layouts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, list[int]]:
+    """How many replicas each partition has, of the topics that exist."""
     rows = await admin.describe_topics(list(names))
-    return {row["topic"]: len(row["partitions"]) for row in rows if row["error_code"] == 0}
+    return {
+        row["topic"]: [len(partition["replicas"]) for partition in row["partitions"]]
+        for row in rows
+        if row["error_code"] == 0
+    }
 
 
 @asynccontextmanager

@@ -18,6 +18,10 @@ from shared.log.postgres import open_postgres_log
 from tests.brokers import KafkaBroker
 
 SESSION = timedelta(seconds=3)
+# A broker that is only slow must not be asked twice: its log would then hold the records twice.
+STEADY = timedelta(seconds=10)
+# Where the broker dies or freezes the tests wait this out.
+BREAKABLE = timedelta(seconds=2)
 
 
 class LogUnderTest(Protocol):
@@ -39,8 +43,9 @@ class LogUnderTest(Protocol):
 
 
 class KafkaUnderTest:
-    def __init__(self, broker: KafkaBroker) -> None:
+    def __init__(self, broker: KafkaBroker, *, request_timeout: timedelta = STEADY) -> None:
         self.broker = broker
+        self._request_timeout = request_timeout
         self.prefix = f"contract-{uuid.uuid4().hex[:8]}."
 
     def open(self) -> AbstractAsyncContextManager[Log]:
@@ -49,7 +54,7 @@ class KafkaUnderTest:
             topic_prefix=self.prefix,
             session_timeout=SESSION,
             rebalance_timeout=timedelta(seconds=20),
-            request_timeout=timedelta(seconds=2),
+            request_timeout=self._request_timeout,
         )
 
     async def break_backend(self) -> None:

@@ -3,13 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from shared.log import Log
 from tests.brokers import KafkaBroker
-from tests.contract.log.backends import KafkaUnderTest, LogUnderTest, PostgresUnderTest
+from tests.contract.log.backends import (
+    BREAKABLE,
+    STEADY,
+    KafkaUnderTest,
+    LogUnderTest,
+    PostgresUnderTest,
+)
 from tests.databases import DatabaseServer, running_server, temporary_folder
 from tests.kafka_fixtures import require_kafka
 
@@ -34,14 +41,14 @@ def mortal_backend(request: pytest.FixtureRequest) -> _Backend:
 @pytest.fixture
 async def under_test(backend: _Backend) -> AsyncIterator[LogUnderTest]:
     """A log that stays up."""
-    async with _opened(backend) as found:
+    async with _opened(backend, request_timeout=STEADY) as found:
         yield found
 
 
 @pytest.fixture
 async def mortal(mortal_backend: _Backend) -> AsyncIterator[LogUnderTest]:
     """A log whose backend the test may break; it is mended afterwards."""
-    async with _opened(mortal_backend) as found:
+    async with _opened(mortal_backend, request_timeout=BREAKABLE) as found:
         try:
             yield found
         finally:
@@ -79,9 +86,9 @@ def mortal_database() -> Iterator[tuple[Path, DatabaseServer]]:
 
 
 @asynccontextmanager
-async def _opened(backend: _Backend) -> AsyncIterator[LogUnderTest]:
+async def _opened(backend: _Backend, *, request_timeout: timedelta) -> AsyncIterator[LogUnderTest]:
     if isinstance(backend, KafkaBroker):
-        yield KafkaUnderTest(backend)
+        yield KafkaUnderTest(backend, request_timeout=request_timeout)
         return
     folder, server = backend
     async with server.copy_of_template() as url:

@@ -10,6 +10,7 @@ import pytest
 from shared.log import Consumer, Lag, Log, TopicMissing, TopicPartition
 from tests.contract.log.backends import LogUnderTest
 from tests.contract.log.reading import (
+    GIVE_UP_SECONDS,
     WAIT,
     append,
     eventually,
@@ -29,7 +30,7 @@ async def test_a_fetch_holds_one_batch_per_partition_within_the_limit(log: Log) 
     topic = await new_topic(log, partitions=3)
     await append(log, topic, [record(f"account-{number}") for number in range(100)])
     seen = 0
-    async with log.consume([topic], group=_group()) as consumer, asyncio.timeout(30):
+    async with log.consume([topic], group=_group()) as consumer, asyncio.timeout(GIVE_UP_SECONDS):
         while seen < 100:
             batches = await consumer.fetch(max_records=10, wait=WAIT)
             partitions = [batch.partition for batch in batches]

@@ -9,6 +9,7 @@ import pytest
 from shared.log import Batch, Consumer, Log
 from shared.log.postgres import PostgresLog
 from tests.contract.log.reading import (
+    GIVE_UP_SECONDS,
     WAIT,
     Members,
     append,
@@ -49,7 +50,7 @@ async def test_the_partitions_of_a_member_that_leaves_go_to_the_others(log: Log)
             await eventually(lambda: _shared(stays, leaves, 4))
         await append(log, topic, [record(f"account-{number}", str(number)) for number in range(50)])
         taken: set[str] = set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             while len(taken) < 50:
                 taken |= set(values(await take(stays, 1)))
         await eventually(lambda: _owns(stays, 4))
@@ -100,7 +101,7 @@ async def test_rebalances_during_fetches_do_not_stop_a_member(log: Log) -> None:
             sent = [record(f"account-{number}", f"{round_}") for number in range(20)]
             await append(log, topic, sent)
             seen = 0
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(GIVE_UP_SECONDS):
                 while seen < 20:
                     for batch in await stays.fetch(max_records=100, wait=WAIT):
                         seen += sum(one.value == str(round_).encode() for one in batch.records)
@@ -129,7 +130,7 @@ def _group() -> str:
 
 
 async def _one_batch(consumer: Consumer) -> Batch:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(GIVE_UP_SECONDS):
         while True:
             for batch in await consumer.fetch(max_records=5, wait=WAIT):
                 return batch

@@ -15,8 +15,9 @@ from shared.log.kafka import KafkaLog, open_kafka_log
 from shared.log.kafka.cluster import stopped
 from shared.log.kafka.consumer import KafkaConsumer
 from tests.brokers import KafkaBroker, kafka_cluster
-from tests.contract.log.backends import KafkaUnderTest
+from tests.contract.log.backends import BREAKABLE, KafkaUnderTest
 from tests.contract.log.reading import (
+    GIVE_UP_SECONDS,
     SOON,
     WAIT,
     append,
@@ -47,7 +48,7 @@ async def log(kafka: KafkaUnderTest) -> AsyncIterator[Log]:
 async def frozen(mortal_broker: KafkaBroker) -> AsyncIterator[KafkaUnderTest]:
     """A log on a broker that the test may freeze; thawed afterwards."""
     try:
-        yield KafkaUnderTest(mortal_broker)
+        yield KafkaUnderTest(mortal_broker, request_timeout=BREAKABLE)
     finally:
         mortal_broker.thaw()
 
@@ -75,7 +76,7 @@ async def test_what_is_on_its_way_is_bounded_and_comes_back(frozen: KafkaUnderTe
     async with open_kafka_log(
         frozen.broker.bootstrap_servers,
         topic_prefix=frozen.prefix,
-        request_timeout=timedelta(seconds=2),
+        request_timeout=BREAKABLE,
         max_in_flight_records=10,
         max_in_flight_bytes=10_000,
     ) as log:
@@ -110,7 +111,7 @@ async def test_what_was_never_sent_is_known_not_to_be_stored(frozen: KafkaUnderT
         await eventually(lambda: _is_durable(log, topic, "last"))
         async with log.follow(topic) as follower:
             seen: list[str] = []
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(GIVE_UP_SECONDS):
                 while "last" not in seen:
                     seen += values(await take(follower, 1))
         assert "never" not in seen
@@ -233,7 +234,7 @@ async def test_shutting_down_leaves_no_task_of_the_library_behind(frozen: KafkaU
     async def all_ended() -> bool:
         return not asyncio.all_tasks() - before
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await eventually(all_ended)
 
 
@@ -293,7 +294,7 @@ async def test_appends_go_on_when_one_broker_of_three_dies(tmp_path: Path) -> No
                 for number in range(30):
                     await _append_at_last(log, topic, record(f"a-{number}", f"after-{number}"))
                 seen: set[str] = set()
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(GIVE_UP_SECONDS):
                     while not seen >= {f"after-{number}" for number in range(30)}:
                         seen |= set(values(await take(follower, 1)))
     finally:
@@ -302,7 +303,7 @@ async def test_appends_go_on_when_one_broker_of_three_dies(tmp_path: Path) -> No
 
 
 async def _one_batch(consumer: Consumer) -> Batch:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(GIVE_UP_SECONDS):
         while not (batches := await consumer.fetch(max_records=5, wait=WAIT)):
             pass
     return batches[0]

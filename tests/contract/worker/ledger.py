@@ -26,8 +26,7 @@ from shared.lifecycle import Loop, new_frame
 from shared.log import Batch, Consumer, TopicPartition, positions
 from shared.log.positions import Claim, positions_table
 from shared.log.worker import Worker
-
-GIVE_UP_SECONDS = 30.0
+from tests.contract.log.reading import GIVE_UP_SECONDS
 
 _metadata = MetaData()
 log_positions = positions_table(_metadata)

@@ -14,7 +14,7 @@ from shared.embedded_postgres import embedded_postgres, immediate_stop
 from shared.log import Batch, Log, TopicPartition
 from shared.log.postgres import open_postgres_log
 from shared.log.worker import TooManyRejected
-from tests.contract.log.reading import append, new_topic, numbered, record
+from tests.contract.log.reading import GIVE_UP_SECONDS, append, new_topic, numbered, record
 from tests.contract.worker.ledger import Ledger, all_once, once, working
 from tests.databases import DatabaseServer, running_server, temporary_folder
 
@@ -189,7 +189,7 @@ async def test_a_database_server_that_stops_and_starts_again_loses_and_doubles_n
                     log.consume([topic], group=_group()) as consumer,
                     working(consumer, ledger, max_records=5) as worker,
                 ):
-                    async with asyncio.timeout(30):
+                    async with asyncio.timeout(GIVE_UP_SECONDS):
                         await in_the_middle.wait()
                     await _power_cut(folder)
                     go_on.set()
@@ -241,13 +241,13 @@ async def test_stop_ends_the_worker_after_the_batch_in_hand(log: Log, ledger: Le
         log.consume([topic], group=_group()) as consumer,
         working(consumer, ledger, max_records=1_000) as worker,
     ):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             await in_hand.wait()
         worker.stop.set()
         await asyncio.sleep(0)
         assert not worker.task.done()
         go_on.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             await worker.task
     [(first, after)] = ledger.tries
     assert await ledger.count() == after - first < 30
@@ -265,6 +265,6 @@ async def _end_backends(server: DatabaseServer, application: str) -> None:
 
 async def _power_cut(folder: Path) -> None:
     immediate_stop(folder)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(GIVE_UP_SECONDS):
         while (folder / "data" / "postmaster.pid").exists():  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.02)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared.log import Batch, Consumer, Lag, Log, TopicPartition
 from shared.log.positions import Claim, Fenced
 from tests.contract.log.backends import LogUnderTest
-from tests.contract.log.reading import append, new_topic, numbered, record
+from tests.contract.log.reading import GIVE_UP_SECONDS, append, new_topic, numbered, record
 from tests.contract.worker.ledger import Ledger, all_once, working
 from tests.factories import batch_of
 
@@ -34,7 +34,7 @@ async def test_a_restarted_worker_goes_on_at_the_stored_position(
                 first.stop.set()
 
         ledger.in_transaction = stop_half_way
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
             await first.task
     stopped_at = await ledger.count()
     assert 30 <= stopped_at < 100, "it was to be stopped half way"
@@ -170,14 +170,13 @@ async def test_a_second_worker_joins_and_leaves_and_everything_is_taken_in_once(
 ) -> None:
     topic, group = await new_topic(log, partitions=4), _group()
     sent = [record(f"account-{number}", str(number)) for number in range(1_200)]
-    by_both: list[int] = []
 
-    async def claims_of_all() -> bool:
-        return len(ledger.claims) >= 6  # 4 of the first, at least 2 of the second
+    async def all_claimed() -> bool:
+        return len(ledger.claims) >= 4
 
     async with log.consume([topic], group=group) as stays, working(stays, ledger) as first:
         await append(log, topic, sent[:400])
-        await first.until_taken(ledger, 50)
+        await first.until(all_claimed)
         async with log.consume([topic], group=group) as comes, working(comes, ledger) as second:
             for start in range(400, 800, 40):
                 await append(log, topic, sent[start : start + 40])
@@ -185,11 +184,15 @@ async def test_a_second_worker_joins_and_leaves_and_everything_is_taken_in_once(
             await second.until_taken(ledger, 800)
             await append(log, topic, sent[800:1_000])
             await second.until_taken(ledger, 1_000)
-            await second.until(claims_of_all)
-            by_both.append(len(stays.assignment()) * len(comes.assignment()))
+
+            async def shared_out() -> bool:
+                # 4 claims of the first, at least 2 of the second; two partitions each.
+                shares = [len(stays.assignment()), len(comes.assignment())]
+                return len(ledger.claims) >= 6 and shares == [2, 2]
+
+            await second.until(shared_out)
         await append(log, topic, sent[1_000:])
         await first.until_taken(ledger, 1_200)
-    assert by_both == [4]  # two partitions each
     assert all_once(await ledger.numbers(), 1_200)
 
 

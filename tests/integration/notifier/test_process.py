@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,6 +25,7 @@ from shared.log import Appended, Record
 from shared.log.postgres import PostgresLog
 from shared.messages import ACCOUNTS, FLAGS, Message
 from tests.integration.notifier.rig import OWNER, account, flag, value_of
+from tests.processes import free_port
 from tests.standins.mail import FakeMail
 from tests.standins.slack import FakeSlack, rate_limited
 
@@ -164,10 +164,3 @@ async def test_it_refuses_to_publish_the_console(
             frame=frame,
             stop=asyncio.Event(),
         )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
