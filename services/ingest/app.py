@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import lru_cache, partial
 
 from services.ingest.admission import Admission
 from services.ingest.bodies import BodyLimits
@@ -22,7 +21,7 @@ from services.ingest.traits import known_zones
 from services.ingest.wire import EventRules
 from shared import logging as logs
 from shared.clock import Clock, system_clock
-from shared.credentials import HashedUser, KeyRing, hash_user
+from shared.credentials import HashedUser, KeyRing, user_hasher
 from shared.errors import Misconfigured
 from shared.lifecycle import Frame, Loop, run_tasks, serve, stopped_within
 from shared.log import Log
@@ -30,7 +29,6 @@ from shared.sources import follow_keys
 
 SERVICE = "ingest"
 
-_REMEMBERED_USERS = 65_536
 _KEYS_LIMIT_SECONDS = 60.0
 _PROBE_SECONDS = 5.0
 _LAST_REPLIES_SECONDS = 2
@@ -121,8 +119,7 @@ def create_app(
         metrics=metrics,
         clock=clock,
     )
-    # A user comes back many times, and the keyed hash costs as much as all the rest.
-    hashed = lru_cache(maxsize=_REMEMBERED_USERS)(partial(hash_user, user_key))
+    hashed = user_hasher(user_key)
     desk = Desk(
         ring=ring,
         admission=admission,

@@ -66,8 +66,8 @@ def type_of(value: object) -> str:
     raise InvalidMessage(Code.INVALID_TYPE, "type: must be text")
 
 
-# The same few accounts, users and types come again and again: each is looked at once. A value that
-# is refused raises, and so is never remembered.
+# The same accounts and types come again and again: each is looked at once. A value that is refused
+# raises, and so is never remembered.
 
 
 @lru_cache(maxsize=32_768)
@@ -86,7 +86,6 @@ def _account(text: str, field: str) -> str:
     return text
 
 
-@lru_cache(maxsize=65_536)
 def is_user(text: str) -> bool:
     """False for a placeholder; raises InvalidMessage where it can be no id at all."""
     if not is_storable(text):

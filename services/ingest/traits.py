@@ -24,7 +24,8 @@ Reader: TypeAlias = Callable[[object], object]
 _MAX_SEATS = 1_000_000_000
 _MAX_NOTICE_DAYS = 3_650
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_DECIMAL = re.compile(r"-?\d{1,12}(\.\d{1,30})?", re.ASCII)
+_DECIMAL = re.compile(r"-?\d{1,12}(\.\d{1,400})?", re.ASCII)
+"""The smallest float takes 324 decimals."""
 _CENTS = Decimal("0.0001")
 _EMAIL = re.compile(r"[^@\s<>,;:\"]{1,64}@[^@\s<>,;:\"]+\.[^@\s<>,;:\".]+")
 _REGION = re.compile(r"([A-Z]{2})(-[A-Z0-9]{1,3})?", re.ASCII)

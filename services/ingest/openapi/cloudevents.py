@@ -1,6 +1,19 @@
 """CloudEvents."""
 
-from services.ingest.openapi.parts import Json, answers, body, one_of, ref, values
+from services.ingest.openapi.parts import (
+    ACCOUNT,
+    MOMENT,
+    STORABLE,
+    TYPE,
+    USER,
+    Json,
+    answers,
+    body,
+    header,
+    one_of,
+    ref,
+    values,
+)
 
 TAG = "cloudevents"
 ABOUT = (
@@ -16,6 +29,20 @@ _EVENT = {
     "subject": "acme",
     "userid": "u-7",
 }
+_VISIBLE: Json = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": "^[!-$&-~]+$"}
+_ATTRIBUTES: Json = {
+    "specversion": {"type": "string", "const": "1.0"},
+    "id": _VISIBLE,
+    "source": _VISIBLE,
+    "type": _VISIBLE,
+    "subject": _VISIBLE,
+    "userid": _VISIBLE,
+    "time": {"type": "string", "format": "date-time"},
+}
+_BINARY = (
+    "With the header `ce-specversion` the event is binary: its attributes are headers,"
+    " percent-encoded; `ce-id`, `ce-source` and `ce-type` are required, and the body is its data."
+)
 
 
 def paths() -> Json:
@@ -25,15 +52,11 @@ def paths() -> Json:
         "summary": "Send CloudEvents",
         "description": (
             "Needs scope `events:write`. Where some of a batch are rejected the answer is 400"
-            " `partial_failure` with all results; the others are stored."
+            f" `partial_failure` with all results; the others are stored. {_BINARY}"
         ),
         "parameters": [
-            {
-                "name": "ce-specversion",
-                "in": "header",
-                "description": "The event is binary: attributes are headers, the body is its data.",
-                "schema": {"const": "1.0"},
-            }
+            header(f"ce-{name}", f"The attribute `{name}` of a binary event.", schema)
+            for name, schema in _ATTRIBUTES.items()
         ],
         "requestBody": body(
             values(one=_EVENT, several=[_EVENT, {**_EVENT, "id": "e-2"}]),
@@ -55,22 +78,42 @@ def paths() -> Json:
 
 
 def schemas() -> Json:
-    text = {"type": "string", "minLength": 1}
+    text = {"type": "string", "minLength": 1, "pattern": STORABLE}
+    in_data = {"type": "object", "required": ["account_id"], "properties": {"account_id": ACCOUNT}}
     return {
         "CloudEvent": {
             "type": "object",
+            "description": "`subject` is the account; without it, `account_id` in the data is.",
             "required": ["specversion", "id", "source", "type"],
             "properties": {
                 "specversion": {"const": "1.0"},
                 "id": text,
                 "source": text,
-                "type": {**text, "maxLength": 100},
-                "subject": {"type": ["string", "null"], "maxLength": 200},
-                "userid": {"type": ["string", "null"], "maxLength": 200},
-                "time": {"type": ["string", "null"], "format": "date-time"},
-                "datacontenttype": {"type": ["string", "null"]},
-                "data": {"description": "Members of an object become properties."},
-                "data_base64": {"type": ["string", "null"]},
+                "type": TYPE,
+                "userid": USER,
+                "time": MOMENT,
+                "datacontenttype": {"description": "Of `data_base64`: is it JSON?"},
+                "data": {
+                    "description": "Members of an object become properties.",
+                    "maxProperties": 100,
+                },
+                "data_base64": {
+                    "type": ["string", "null"],
+                    "contentEncoding": "base64",
+                    "contentMediaType": "application/json",
+                    "description": "In the place of `data`: JSON in base64.",
+                },
             },
+            "anyOf": [
+                {"required": ["subject"], "properties": {"subject": ACCOUNT}},
+                {
+                    "required": ["data"],
+                    "properties": {
+                        "subject": {"enum": [None, ""]},
+                        "data": in_data,
+                        "data_base64": {"type": "null"},
+                    },
+                },
+            ],
         }
     }

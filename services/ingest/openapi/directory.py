@@ -1,7 +1,21 @@
 """The directory in: what is known of accounts besides their use, and what is to be erased."""
 
-from services.ingest.openapi.parts import Json, answers, body, one_of, ref, values
-from services.ingest.traits import FIELDS
+from services.ingest.codes import COUNTRIES, CURRENCIES
+from services.ingest.openapi.parts import (
+    ACCOUNT,
+    BLANK,
+    NOT_BLANK,
+    STORABLE,
+    Json,
+    absent,
+    answers,
+    body,
+    named_by,
+    one_of,
+    ref,
+    values,
+)
+from services.ingest.traits import MAX_GOALS, MAX_TEXT
 
 TAG = "accounts"
 ABOUT = "What is known of accounts besides their use: plan, seats, price, owner, contract."
@@ -23,9 +37,93 @@ _ID = {
     "in": "path",
     "required": True,
     "description": "The account's id; it may hold `/`.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "schema": {**ACCOUNT, "type": "string"},
     "example": "acme",
 }
+
+
+_TEXT = {"type": ["string", "integer", "null"], "maxLength": MAX_TEXT, "pattern": STORABLE}
+_DAY = {
+    "type": ["string", "null"],
+    "format": "date",
+    "pattern": "^(19[7-9]|20[0-9]|21[0-9])[0-9]-[0-9]{2}-[0-9]{2}$",
+    "description": "From 1970 to 2199.",
+}
+_FIGURE = {"type": "number", "exclusiveMinimum": -1e12, "exclusiveMaximum": 1e12}
+_GOAL = {
+    "type": "object",
+    "required": ["metric", "baseline", "target"],
+    "properties": {
+        "metric": {**_TEXT, "type": ["string", "integer"], "pattern": NOT_BLANK},
+        "baseline": _FIGURE,
+        "target": _FIGURE,
+        "direction": {"enum": ["up", "down"], "default": "up"},
+        "due": _DAY,
+    },
+}
+
+
+def _whole(limit: int) -> Json:
+    return {"type": ["integer", "null"], "minimum": 0, "maximum": limit}
+
+
+def _decimal(sign: str, **limits: float) -> Json:
+    return {
+        "type": ["number", "string", "null"],
+        **limits,
+        "exclusiveMaximum": 1e12,
+        "pattern": rf"^{sign}[0-9]{{1,12}}(\.[0-9]{{1,400}})?$",
+        "description": "Four decimal places are kept.",
+    }
+
+
+def _words(*words: str) -> Json:
+    return {"enum": [*words, None]}
+
+
+_IN_MAIL = rf'[^@<>,;:".\u0000{BLANK}]'
+
+_FIELDS: Json = {
+    **dict.fromkeys(("name", "plan", "segment"), _TEXT),
+    "reseller": {**_TEXT, "description": "Who sold it: set for an indirect customer."},
+    "seats": _whole(1_000_000_000),
+    "mrr": _decimal("", minimum=0),
+    "margin_per_month": _decimal("-?", exclusiveMinimum=-1e12),
+    "currency": {**_words(*sorted(CURRENCIES)), "description": "ISO 4217."},
+    "region": {
+        "type": ["string", "null"],
+        "pattern": f"^({'|'.join(sorted(COUNTRIES))})(-[A-Z0-9]{{1,3}})?$",
+        "description": "ISO 3166, as FR or FR-BRE.",
+    },
+    "timezone": {
+        "type": ["string", "null"],
+        "format": "timezone",
+        "description": "A time zone of IANA, as Europe/Paris.",
+    },
+    "owner": {
+        "type": ["string", "null"],
+        "maxLength": MAX_TEXT,
+        "pattern": f"^{_IN_MAIL}{{1,64}}@{_IN_MAIL}+\\.{_IN_MAIL}+$",
+        "description": "The e-mail address of who looks after the account.",
+    },
+    "contract_start": _DAY,
+    "contract_end": {**_DAY, "description": "Not before contract_start."},
+    "renewal_date": {**_DAY, "description": "Another name for contract_end."},
+    "notice_days": {**_whole(3_650), "description": "contract_end less these: the deadline."},
+    "billing_period": _words("month", "quarter", "half_year", "year", "multi_year"),
+    "status": {**_words("trial", "active", "churned"), "description": "churned needs churned_at."},
+    "churned_at": _DAY,
+    "goals": {"type": ["array", "null"], "maxItems": MAX_GOALS, "items": _GOAL},
+}
+_RULES = [
+    {"anyOf": [absent("contract_end"), absent("renewal_date")]},
+    {
+        "anyOf": [
+            {"properties": {"status": _words("trial", "active")}},
+            {"required": ["churned_at"], "properties": {"churned_at": {"type": "string"}}},
+        ]
+    },
+]
 
 
 def paths() -> Json:
@@ -37,14 +135,21 @@ def paths() -> Json:
 
 
 def schemas() -> Json:
-    fields = {name: {"description": "null: not known"} for name in FIELDS}
-    identifier = {"type": ["string", "integer"], "minLength": 1, "maxLength": 200}
     return {
-        "AccountFields": {"type": "object", "properties": fields},
-        "Account": {
+        "AccountFields": {
             "type": "object",
-            "description": "`account_id` and `tenant_id` are read as `id`.",
-            "properties": {"id": identifier, **fields},
+            "description": "Unknown fields are not kept; a warning names them.",
+            "properties": _FIELDS,
+            "allOf": _RULES,
+        },
+        "Account": {
+            "allOf": [
+                ref("AccountFields"),
+                {
+                    "description": "Its name is `id`, alias `account_id` or `tenant_id`.",
+                    "anyOf": named_by("id", "account_id", "tenant_id"),
+                },
+            ]
         },
     }
 
@@ -89,7 +194,7 @@ def _delete_user() -> Json:
         "name": "account_id",
         "in": "query",
         "description": "In this account alone; default: in all.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+        "schema": {**ACCOUNT, "type": "string"},
     }
     user = {**_ID, "name": "user_id", "description": "As events name the person.", "example": "u-7"}
     return {
@@ -105,6 +210,7 @@ def _post() -> Json:
     array = {"type": "array", "items": ref("Account"), "minItems": 1, "maxItems": 2000}
     wrapped = {"type": "object", "required": ["accounts"], "properties": {"accounts": array}}
     mode = {"type": "string", "enum": ["patch", "put"], "default": "patch"}
+    lines = '{"id": "acme", "seats": 40}\n'
     table = "id;name;seats;mrr\r\nacme;Acme Corp;40;1200,50\r\n"
     return {
         "operationId": "post_accounts",
@@ -117,18 +223,26 @@ def _post() -> Json:
         "parameters": [{"name": "mode", "in": "query", "schema": mode}],
         "requestBody": body(
             values(accounts={"accounts": [{"id": "acme", **_ACME}]}),
-            one_of(array, wrapped, ref("Account")),
+            one_of(array, wrapped, {"allOf": [ref("Account"), absent("accounts")]}),
             **{
                 "application/x-ndjson": {
-                    "schema": {"type": "string", "description": "One account a line."}
+                    "schema": {
+                        "type": "string",
+                        "pattern": NOT_BLANK,
+                        "description": "One account a line.",
+                    },
+                    "examples": values(lines=lines),
                 },
-                "text/csv": {"schema": {"type": "string"}, "examples": values(table=table)},
+                "text/csv": {
+                    "schema": {"type": "string", "pattern": NOT_BLANK},
+                    "examples": values(table=table),
+                },
             },
         ),
         "responses": answers(
             200,
             "At least one account is accepted, and stored.",
             ref("Results"),
-            values(accounts=_ACCEPTED, table=_ACCEPTED),
+            values(accounts=_ACCEPTED, lines=_ACCEPTED, table=_ACCEPTED),
         ),
     }

@@ -1,11 +1,38 @@
 """The native format."""
 
-from services.ingest.openapi.parts import Json, answers, body, header, one_of, ref, values
+from services.ingest.openapi.parts import (
+    EVENT_ID,
+    MOMENT,
+    NOT_BLANK,
+    PROPERTIES,
+    TYPE,
+    USER,
+    Json,
+    absent,
+    answers,
+    body,
+    header,
+    named_by,
+    one_of,
+    ref,
+    values,
+)
 
 TAG = "events"
 ABOUT = "Usage events in the native format. Every item is answered, in order."
 
 _LOGIN = {"id": "a-1", "account_id": "acme", "user_id": "u-7", "type": "login"}
+_LINES = (
+    '{"id": "e-1", "account_id": "acme", "type": "login"}\n'
+    '{"id": "e-2", "account_id": "acme", "type": "page_view"}\n'
+)
+_SENT_AT = {
+    "type": ["string", "number", "null"],
+    "format": "date-time",
+    "minimum": -62_135_596_800,
+    "maximum": 253_402_300_799_999,
+    "description": "By the sender's clock; corrects occurred_at where it is off.",
+}
 
 
 def paths() -> Json:
@@ -15,31 +42,37 @@ def paths() -> Json:
         "required": ["events"],
         "properties": {
             "events": array,
-            "sent_at": {
-                "type": ["string", "number", "null"],
-                "description": "By the sender's clock; corrects occurred_at where it is off.",
-            },
+            "sent_at": _SENT_AT,
         },
     }
+    alone = {"allOf": [ref("Event"), absent("events"), {"properties": {"sent_at": _SENT_AT}}]}
     operation = {
         "operationId": "post_events",
         "summary": "Send usage events",
         "description": "Needs scope `events:write`.",
         "parameters": [
-            header("Idempotency-Key", "With the item's index, the id of items without one.", 190),
-            {
-                "name": "Perennial-Backfill",
-                "in": "header",
-                "description": "`true` marks all as history; needs scope `backfill`.",
-                "schema": {"enum": ["true", "false"]},
-            },
+            header(
+                "Idempotency-Key",
+                "With the item's index, the id of items without one.",
+                {"type": "string", "maxLength": 190},
+            ),
+            header(
+                "Perennial-Backfill",
+                "`true` marks all as history; needs scope `backfill`.",
+                {"type": "string", "enum": ["true", "false"]},
+            ),
         ],
         "requestBody": body(
             _examples(),
-            one_of(array, wrapped, ref("Event")),
+            one_of(array, wrapped, alone),
             **{
                 "application/x-ndjson": {
-                    "schema": {"type": "string", "description": "One event a line."}
+                    "schema": {
+                        "type": "string",
+                        "pattern": NOT_BLANK,
+                        "description": "One event a line.",
+                    },
+                    "examples": values(lines=_LINES),
                 }
             },
         ),
@@ -51,26 +84,18 @@ def paths() -> Json:
 
 
 def schemas() -> Json:
-    identifier = {"type": ["string", "integer"], "minLength": 1, "maxLength": 200}
-    optional = {"type": ["string", "integer", "null"], "maxLength": 200}
     event = {
         "type": "object",
-        "description": "Needs `account_id` (or its alias `tenant_id`) and `type`.",
+        "description": "Its account is `account_id`, alias `tenant_id`.",
         "required": ["type"],
         "properties": {
-            "id": {**optional, "description": "Unique per source; what makes a retry count once."},
-            "account_id": identifier,
-            "tenant_id": {**optional, "description": "Alias of account_id."},
-            "user_id": {**optional, "description": "Stored as a keyed hash only."},
-            "type": {"type": "string", "minLength": 1, "maxLength": 100},
-            "occurred_at": {
-                "type": ["string", "number", "null"],
-                "description": (
-                    "RFC 3339 with offset, or seconds or milliseconds since 1970; default: arrival."
-                ),
-            },
-            "properties": {"type": ["object", "null"], "maxProperties": 100},
+            "id": EVENT_ID,
+            "user_id": USER,
+            "type": TYPE,
+            "occurred_at": MOMENT,
+            "properties": PROPERTIES,
         },
+        "anyOf": named_by("account_id", "tenant_id"),
     }
     return {"Event": event}
 
@@ -106,5 +131,6 @@ def _answers() -> Json:
         batch={"results": [accepted(0, "a-1"), accepted(1, "a-2")]},
         one_bad_item={"results": [accepted(0, "b-1"), rejected]},
         one_event={"results": [accepted(0, "c-1")]},
+        lines={"results": [accepted(0, "e-1"), accepted(1, "e-2")]},
         history={"results": [accepted(0, "d-1")]},
     )

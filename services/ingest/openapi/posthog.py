@@ -1,6 +1,20 @@
 """What PostHog's libraries send."""
 
-from services.ingest.openapi.parts import Json, answers, body, ref, values
+from services.ingest.openapi.parts import (
+    ACCOUNT,
+    EVENT_ID,
+    MOMENT,
+    PROPERTIES,
+    TYPE,
+    USER,
+    Json,
+    answers,
+    body,
+    header,
+    ref,
+    values,
+)
+from services.ingest.results import Code
 
 TAG = "posthog"
 ABOUT = (
@@ -22,57 +36,93 @@ def paths() -> Json:
 
 
 def schemas() -> Json:
-    outcome = {
+    details = {"type": "string", "minLength": 1}
+    groups = {
         "type": "object",
-        "required": ["result"],
+        "description": "The account is the group of the source's type, else the only one.",
+        "anyOf": [
+            {"required": ["company"], "properties": {"company": ACCOUNT}},
+            {"minProperties": 1, "maxProperties": 1, "additionalProperties": ACCOUNT},
+        ],
+    }
+    rejected = {
+        "type": "object",
+        "required": ["index", "id", "code", "message"],
         "properties": {
-            "result": {"enum": ["ok", "warning", "drop", "retry"]},
-            "details": {"type": ["string", "null"]},
+            "index": {"type": "integer", "minimum": 0},
+            "id": {"type": ["string", "null"]},
+            "code": {"enum": [str(code) for code in Code]},
+            "message": details,
         },
     }
     return {
         "PostHogEvent": {
             "type": "object",
-            "required": ["event"],
+            "required": ["event", "properties"],
             "properties": {
-                "event": {"type": "string", "minLength": 1, "maxLength": 100},
-                "uuid": {"type": ["string", "null"], "maxLength": 200},
-                "distinct_id": {"type": ["string", "integer", "null"], "maxLength": 200},
-                "timestamp": {"type": ["string", "null"]},
-                "options": {"type": ["object", "null"]},
-                "properties": {"type": ["object", "null"], "maxProperties": 100},
+                "event": TYPE,
+                "uuid": EVENT_ID,
+                "distinct_id": USER,
+                "timestamp": MOMENT,
+                "options": {"description": "Of V1: `process_person_profile` and the like."},
+                "properties": {
+                    **PROPERTIES,
+                    "type": "object",
+                    "required": ["$groups"],
+                    "properties": {"$groups": groups},
+                },
             },
+        },
+        "PostHogOutcome": {
+            "type": "object",
+            "required": ["result"],
+            "properties": {
+                "result": {"enum": ["ok", "warning", "drop", "retry"]},
+                "details": details,
+            },
+            "if": {"properties": {"result": {"const": "ok"}}},
+            "else": {"required": ["details"]},
         },
         "PostHogOutcomes": {
             "type": "object",
             "required": ["results"],
-            "properties": {"results": {"type": "object", "additionalProperties": outcome}},
+            "properties": {
+                "results": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "additionalProperties": ref("PostHogOutcome"),
+                }
+            },
         },
         "PostHogStatus": {
             "type": "object",
             "required": ["status"],
             "properties": {
                 "status": {"const": 1},
-                "accepted": {"type": "integer"},
-                "rejected": {"type": "array", "items": {"type": "object"}},
+                "accepted": {"type": "integer", "minimum": 0},
+                "rejected": {"type": "array", "minItems": 1, "items": rejected},
             },
+            "dependentRequired": {"accepted": ["rejected"], "rejected": ["accepted"]},
         },
     }
 
 
 def _v1() -> Json:
-    sent = {
-        "name": "PostHog-Request-Timestamp",
-        "in": "header",
-        "description": "By the sender's clock; corrects the events' times where it is off.",
-        "schema": {"type": "string"},
-    }
+    sent = header(
+        "PostHog-Request-Timestamp",
+        "By the sender's clock, RFC 3339; corrects the events' times where it is off.",
+        {"type": "string"},
+    )
+    named = {**EVENT_ID, "type": ["string", "integer"]}
     return {
         "operationId": "posthog_v1",
         "summary": "Send events, V1",
         "description": "Needs scope `events:write`. The answer names every uuid.",
         "parameters": [sent],
-        "requestBody": body(values(one={"batch": [_EVENT]}), _batch(["uuid"])),
+        "requestBody": body(
+            values(one={"batch": [_EVENT]}),
+            _batch({"required": ["uuid"], "properties": {"uuid": named}}),
+        ),
         "responses": answers(
             200,
             "What became of each event.",
@@ -88,21 +138,22 @@ def _v0() -> Json:
         "summary": "Send events, V0",
         "description": "Needs scope `events:write`; the key may stand in the body.",
         "security": [{"key": []}, {}],
-        "requestBody": body(values(one={"batch": [_EVENT]}), _batch([])),
+        "requestBody": body(values(one={"batch": [_EVENT]}), _batch({})),
         "responses": answers(
             200, "Every event is stored.", ref("PostHogStatus"), values(one={"status": 1})
         ),
     }
 
 
-def _batch(required: list[str]) -> Json:
-    event = {"allOf": [ref("PostHogEvent"), {"required": required}]}
+def _batch(besides: Json) -> Json:
+    event = {"allOf": [ref("PostHogEvent"), besides]} if besides else ref("PostHogEvent")
     return {
         "type": "object",
         "required": ["batch"],
         "properties": {
-            "api_key": {"type": ["string", "null"]},
+            "api_key": {"description": "Of V0: the key, where no header has it."},
             "batch": {"type": "array", "items": event, "minItems": 1, "maxItems": 2000},
-            "sent_at": {"type": ["string", "null"]},
+            "historical_migration": {"description": "`true` needs scope `backfill`."},
+            "sent_at": {"description": "Of V0: by the sender's clock, RFC 3339."},
         },
     }

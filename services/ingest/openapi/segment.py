@@ -1,7 +1,20 @@
 """What Segment's and RudderStack's libraries send."""
 
 from services.ingest.formats.segment import KINDS
-from services.ingest.openapi.parts import Json, answers, body, ref, values
+from services.ingest.openapi.parts import (
+    ACCOUNT,
+    EVENT_ID,
+    MOMENT,
+    PROPERTIES,
+    TYPE,
+    USER,
+    Json,
+    answers,
+    body,
+    one_of,
+    ref,
+    values,
+)
 
 TAG = "segment"
 ABOUT = (
@@ -25,50 +38,74 @@ _GROUP = {
 }
 
 
+_NONE: Json = {"enum": [None, ""]}
+
+
+def _holding(name: str) -> Json:
+    """An object that names the account."""
+    return {"type": "object", "required": [name], "properties": {name: ACCOUNT}}
+
+
+_ACCOUNTS = [
+    {"required": ["groupId"], "properties": {"groupId": ACCOUNT}},
+    {"required": ["context"], "properties": {"groupId": _NONE, "context": _holding("groupId")}},
+    {
+        "required": ["properties"],
+        "properties": {
+            "groupId": _NONE,
+            "context": {"properties": {"groupId": _NONE}},
+            "properties": _holding("account_id"),
+        },
+    },
+]
+
+
 def paths() -> Json:
     return {"/v1/batch": {"post": _batch()}, **{f"/v1/{kind}": _one(kind) for kind in KINDS}}
 
 
 def schemas() -> Json:
-    text = {"type": ["string", "integer", "null"], "maxLength": 200}
-    return {
-        "Message": {
-            "type": "object",
-            "properties": {
-                "type": {"enum": list(KINDS)},
-                "messageId": {**text, "description": "What makes a retry count once."},
-                "userId": text,
-                "groupId": text,
-                "event": {"type": ["string", "null"], "description": "Of a track: what happened."},
-                "properties": {"type": ["object", "null"], "maxProperties": 100},
-                "traits": {"description": "Of a group: what is known of the account."},
-                "context": {"type": ["object", "null"]},
-                "timestamp": {"type": ["string", "null"]},
-                "originalTimestamp": {"type": ["string", "null"]},
-                "sentAt": {"type": ["string", "null"]},
-            },
+    message = {
+        "type": "object",
+        "description": "Its account is `groupId`; without it, that of its context or properties.",
+        "properties": {
+            "messageId": EVENT_ID,
+            "userId": USER,
+            "timestamp": MOMENT,
+            "originalTimestamp": {**MOMENT, "description": "Where timestamp is absent."},
+            "sentAt": {"description": "By the sender's clock: corrects a timestamp alone."},
+            "traits": {"description": "Of a group: what is known of the account."},
         },
+        "anyOf": _ACCOUNTS,
+    }
+    viewed = {"allOf": [ref("Message"), {"properties": {"properties": PROPERTIES}}]}
+    happened = {"required": ["event"], "properties": {"event": TYPE}}
+    return {
+        "Message": message,
+        "Page": viewed,
+        "Track": {"allOf": [*viewed["allOf"], happened]},
         "Success": {
             "type": "object",
             "required": ["success"],
             "properties": {
                 "success": {"const": True},
-                "accepted": {"type": "integer"},
-                "rejected": {"type": "array", "items": ref("Result")},
+                "accepted": {"type": "integer", "minimum": 1},
+                "rejected": {"type": "array", "minItems": 1, "items": ref("Result")},
             },
+            "dependentRequired": {"accepted": ["rejected"], "rejected": ["accepted"]},
         },
     }
 
 
 def _batch() -> Json:
-    array = {"type": "array", "items": ref("Message"), "minItems": 1, "maxItems": 2000}
+    array = {"type": "array", "items": _any_kind(), "minItems": 1, "maxItems": 2000}
     schema = {
         "type": "object",
         "required": ["batch"],
         "properties": {
             "batch": array,
-            "sentAt": {"type": ["string", "null"]},
-            "writeKey": {"type": ["string", "null"], "description": "Where no header has the key."},
+            "sentAt": {"description": "By the sender's clock."},
+            "writeKey": {"description": "The key, where no header has it."},
         },
     }
     bad = {**_TRACK, "messageId": "m-3", "event": None}
@@ -107,6 +144,22 @@ def _batch() -> Json:
     }
 
 
+def _shape(kind: str) -> str:
+    return {"track": "Track", "page": "Page", "screen": "Page"}.get(kind, "Message")
+
+
+def _any_kind() -> Json:
+    kinds: dict[str, list[str]] = {}
+    for kind in KINDS:
+        kinds.setdefault(_shape(kind), []).append(kind)
+    return one_of(
+        *(
+            {"allOf": [ref(shape), {"required": ["type"], "properties": {"type": {"enum": names}}}]}
+            for shape, names in kinds.items()
+        )
+    )
+
+
 def _one(kind: str) -> Json:
     message = {"group": _GROUP, "track": _TRACK}.get(kind, {**_TRACK, "event": None})
     example = {kind: {name: value for name, value in message.items() if name != "type"}}
@@ -115,7 +168,7 @@ def _one(kind: str) -> Json:
             "operationId": f"segment_{kind}",
             "summary": f"Send one {kind}",
             "security": [{"basic": []}, {"key": []}, {}],
-            "requestBody": body(values(**example), ref("Message")),
+            "requestBody": body(values(**example), ref(_shape(kind))),
             "responses": answers(
                 200, "It is stored.", ref("Success"), values(**{kind: {"success": True}})
             ),

@@ -200,6 +200,9 @@ def test_a_lone_surrogate_is_hashed_too() -> None:
 
 @given(st.lists(st.text(), unique=True, max_size=20))
 def test_different_users_have_different_hashes(users: list[str]) -> None:
+    for key in (b"", b"k" * 63, b"k" * 64, b"k" * 65, b"k" * 200):
+        expected = hmac.digest(key, b"ada", "sha256")[:16].hex()
+        assert hash_user(key, "ada") == f"u1:{expected}"
     assert len({hash_user(b"k" * 32, user) for user in users}) == len(users)
 
 
