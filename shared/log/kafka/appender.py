@@ -320,17 +320,17 @@ def _parcels(
     call: _Call, topic: str, records: Sequence[Record], sizes: Sequence[int], partitions: int
 ) -> dict[TopicPartition, _Parcel]:
     """One parcel per partition, records in the order given; as `partition_of`, with a memory."""
-    parcels: dict[TopicPartition, _Parcel] = {}
-    for place, (record, size) in enumerate(zip(records, sizes, strict=True)):
-        partition = TopicPartition(topic, (_hash(record.key) & 0x7FFFFFFF) % partitions)
-        parcel = parcels.get(partition)
+    parcels: dict[int, _Parcel] = {}
+    for place, record in enumerate(records):
+        number = (_hash(record.key) & 0x7FFFFFFF) % partitions
+        parcel = parcels.get(number)
         if parcel is None:
-            parcel = parcels[partition] = _Parcel(call)
+            parcel = parcels[number] = _Parcel(call)
         parcel.records.append(record)
         parcel.places.append(place)
-        parcel.size += size
+        parcel.size += sizes[place]
     call.open_parcels = len(parcels)
-    return parcels
+    return {TopicPartition(topic, number): parcel for number, parcel in parcels.items()}
 
 
 def _filled(
@@ -353,12 +353,11 @@ def _filled(
 
 def _add(builder: BatchBuilder, parcel: _Parcel) -> bool:
     """Move records into the batch until it is full; whether the whole parcel went in."""
-    for place in range(parcel.sent, len(parcel.records)):
-        record = parcel.records[place]
-        added = builder.append(
-            timestamp=None, key=record.key, value=record.value, headers=list(record.headers)
-        )
-        if added is None:
-            return False
-        parcel.sent += 1
-    return True
+    append, sent = builder.append, parcel.sent
+    for record in parcel.records[sent:] if sent else parcel.records:
+        headers = list(record.headers) if record.headers else []
+        if append(timestamp=None, key=record.key, value=record.value, headers=headers) is None:
+            break
+        sent += 1
+    parcel.sent = sent
+    return sent == len(parcel.records)
