@@ -1,5 +1,6 @@
 """CloudEvents."""
 
+from services.ingest.identity import MAX_ID_LENGTH, MAX_TYPE_LENGTH
 from services.ingest.openapi.parts import (
     ACCOUNT,
     MOMENT,
@@ -29,14 +30,14 @@ _EVENT = {
     "subject": "acme",
     "userid": "u-7",
 }
-_VISIBLE: Json = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": "^[!-$&-~]+$"}
+_ASCII: Json = {"type": "string", "pattern": "^[ -~]*$"}
 _ATTRIBUTES: Json = {
     "specversion": {"type": "string", "const": "1.0"},
-    "id": _VISIBLE,
-    "source": _VISIBLE,
-    "type": _VISIBLE,
-    "subject": _VISIBLE,
-    "userid": _VISIBLE,
+    "id": {**_ASCII, "minLength": 1},
+    "source": {**_ASCII, "minLength": 1},
+    "type": {"type": "string", "maxLength": MAX_TYPE_LENGTH, "pattern": "^[ -~]*[!-~][ -~]*$"},
+    "subject": {**ACCOUNT, "type": "string", "allOf": [_ASCII]},
+    "userid": {**_ASCII, "maxLength": MAX_ID_LENGTH},
     "time": {"type": "string", "format": "date-time"},
 }
 _BINARY = (
