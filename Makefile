@@ -48,7 +48,7 @@ fmt: $(VENV)/.dev ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff check --fix
 
 .PHONY: faults
-faults: $(VENV)/.dev ## Fault tests in full: five seeds, 60,000 events each, on real Kafka
+faults: $(VENV)/.dev ## Fault tests in full: five seeds, every outage, 20 shutdowns; half an hour
 	@FAULT_SEEDS=5 $(BIN)/pytest tests/faults -s
 
 .PHONY: bench

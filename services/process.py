@@ -345,6 +345,7 @@ async def _open_log(settings: LogSettings, database_url: str | None) -> AsyncIte
         topic_prefix=settings.perennial_topic_prefix,
         session_timeout=settings.session_timeout,
         request_timeout=settings.request_timeout,
+        replicas=settings.kafka_replication_factor,
     ) as kafka:
         yield kafka
 

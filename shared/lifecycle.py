@@ -21,6 +21,8 @@ from shared.telemetry import CommonMetrics
 log = logs.get(__name__)
 
 _EDGE = Edge()
+_LAST_REQUESTS_SECONDS = 0.2
+"""From the last connection to the end of all."""
 
 Check: TypeAlias = Callable[[], str | None]
 """Says what is wrong, or None."""
@@ -198,6 +200,11 @@ async def serve(
         log.info("http.listening", name=name, host=host, port=bound)
         yield bound
     finally:
+        # Accept no more, but answer who is connected: uvicorn would close on both at once.
+        if server.started:
+            for accepting in server.servers:
+                accepting.close()
+            await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         server.should_exit = True
         await asyncio.wait({task}, timeout=grace_seconds + 5)
         listener.close()

@@ -64,6 +64,11 @@ class LogSettings(Settings):
     perennial_topic_prefix: str = Field(default="perennial.", pattern=r"^[a-zA-Z0-9._-]*$")
     kafka_session_timeout_ms: int = Field(default=30_000, ge=1_000)
     kafka_request_timeout_ms: int = Field(default=5_000, ge=500)
+    kafka_replication_factor: int | None = Field(
+        default=None,
+        ge=1,
+        description="replicas of each topic, for production; absent: 3, fewer on fewer brokers",
+    )
 
     @property
     def session_timeout(self) -> timedelta:

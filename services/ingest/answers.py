@@ -14,6 +14,7 @@ from services.ingest.replies import (
 from services.ingest.results import Code, Decoded, Result
 
 _MESSAGES = {
+    RefusalCode.OVERLOADED: "too much waits for the log; send again",
     RefusalCode.LOG_UNAVAILABLE: "the log cannot be reached; send again",
     RefusalCode.NOT_DURABLE: "not known to be stored in time; send again with the same ids",
 }
@@ -58,6 +59,8 @@ def send_again(
     code = RefusalCode.LOG_UNAVAILABLE
     if codes[Code.NOT_DURABLE]:
         code = RefusalCode.NOT_DURABLE
+    elif codes[Code.OVERLOADED]:
+        code = RefusalCode.OVERLOADED
     return error_reply(code, _MESSAGES[code], request_id, results=shown)
 
 

@@ -19,13 +19,14 @@ from services.ingest.results import Code, Decoded, Parcel, Result
 from shared import failpoints
 from shared import logging as logs
 from shared.limit import Limit
-from shared.log import Appended, LogUnavailable, Record, TopicMissing
+from shared.log import Appended, LogBusy, LogUnavailable, Record, TopicMissing
 from shared.messages import REJECTED
 
 _GRACE_SECONDS = 1.0
 """The log keeps the deadline itself; a log that hangs must not hang the request."""
 
 _RETRY_MESSAGES = {
+    Code.OVERLOADED: "not stored: too much waits for the log; send again",
     Code.NOT_DURABLE: "not known to be stored in time; send again with the same id",
     Code.LOG_UNAVAILABLE: "not stored: the log cannot be reached; send again",
 }
@@ -101,6 +102,8 @@ class Publisher:
         try:
             with Limit(self._limit_seconds):
                 outcome = await self._log.append(topic, records, deadline=self._deadline)
+        except LogBusy:
+            return Code.OVERLOADED  # It is there, and slower than we are.
         except LogUnavailable:
             self._note(is_up=False)
             return Code.LOG_UNAVAILABLE

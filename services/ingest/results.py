@@ -11,7 +11,7 @@ from shared.log import Record
 
 
 class Code(StrEnum):
-    """Why an item is not accepted. All but the last two blame the item; those say: resend."""
+    """Why an item is not accepted. All but the last three blame the item; those say: resend."""
 
     MISSING_ACCOUNT = "missing_account"
     CONFLICTING_ACCOUNT = "conflicting_account"
@@ -28,11 +28,12 @@ class Code(StrEnum):
     INVALID_JSON = "invalid_json"
     INVALID_FIELD = "invalid_field"
     SCOPE_MISSING = "scope_missing"
+    OVERLOADED = "overloaded"
     NOT_DURABLE = "not_durable"
     LOG_UNAVAILABLE = "log_unavailable"
 
 
-RETRY_CODES = (Code.NOT_DURABLE, Code.LOG_UNAVAILABLE)
+RETRY_CODES = (Code.OVERLOADED, Code.NOT_DURABLE, Code.LOG_UNAVAILABLE)
 
 
 class WarningCode(StrEnum):

@@ -99,6 +99,10 @@ class LogUnavailable(PerennialError):
     """The log cannot be reached, and nothing of the append was stored."""
 
 
+class LogBusy(LogUnavailable):
+    """Too much of this process is on its way to the log already; nothing was stored."""
+
+
 class TopicMissing(PerennialError):
     """A topic does not exist; the message names it."""
 

@@ -36,6 +36,7 @@ from shared.log import (
     MAX_RECORD_BYTES,
     Appended,
     Consumer,
+    LogBusy,
     LogUnavailable,
     Record,
     Topic,
@@ -188,7 +189,7 @@ class PostgresLog:
             return []
         waiting = _Waiting(topic=topic, records=records, bytes=sum(sizes))
         if self._waiting_bytes + waiting.bytes > _MAX_WAITING_BYTES:
-            raise LogUnavailable("the embedded log is behind")
+            raise LogBusy("the embedded log is behind")
         try:
             async with asyncio.timeout(deadline.total_seconds()):
                 await self._partitions_of(topic)

@@ -28,6 +28,7 @@ async def open_kafka_log(
     request_timeout: timedelta = timedelta(seconds=5),
     max_in_flight_bytes: int = 64 * 1024 * 1024,
     max_in_flight_records: int = 30_000,
+    replicas: int | None = None,
     tls: ssl.SSLContext | None = None,
     username: str | None = None,
     password: str | None = None,
@@ -35,7 +36,8 @@ async def open_kafka_log(
     """The log on the brokers `host:port[,host:port]`; enters at once, brokers there or not.
 
     `request_timeout` bounds how long an append may stay undecided; keep it near the callers' own
-    deadline. A user name means SASL with SCRAM-SHA-512.
+    deadline. `replicas` of each topic: see `topics.create`. A user name means SASL with
+    SCRAM-SHA-512.
     """
     cluster = Cluster(
         bootstrap_servers=bootstrap_servers,
@@ -55,19 +57,26 @@ async def open_kafka_log(
             max_in_flight_records=max_in_flight_records,
         ) as appender,
     ):
-        yield KafkaLog(cluster, producer, appender, timing)
+        yield KafkaLog(cluster, producer, appender, timing, replicas=replicas)
 
 
 class KafkaLog:
     """`shared.log.Log` on Kafka."""
 
     def __init__(
-        self, cluster: Cluster, producer: Producer, appender: Appender, timing: Timing
+        self,
+        cluster: Cluster,
+        producer: Producer,
+        appender: Appender,
+        timing: Timing,
+        *,
+        replicas: int | None = None,
     ) -> None:
         self._cluster = cluster
         self._producer = producer
         self._appender = appender
         self._timing = timing
+        self._replicas = replicas
 
     @property
     def max_record_bytes(self) -> int:
@@ -87,10 +96,10 @@ class KafkaLog:
         return open_follower(self._cluster, topic, timing=self._timing)
 
     async def check_topics(self, topics: Sequence[Topic]) -> Sequence[str]:
-        return await kafka_topics.complaints(self._cluster, topics)
+        return await kafka_topics.complaints(self._cluster, topics, replicas=self._replicas)
 
     async def create_topics(self, topics: Sequence[Topic]) -> None:
-        await kafka_topics.create(self._cluster, topics)
+        await kafka_topics.create(self._cluster, topics, replicas=self._replicas)
 
     async def ping(self) -> bool:
         return await self._producer.ping()

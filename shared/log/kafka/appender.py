@@ -22,6 +22,7 @@ from shared.limit import Limit
 from shared.log import (
     MAX_RECORD_BYTES,
     Appended,
+    LogBusy,
     LogUnavailable,
     Record,
     TopicPartition,
@@ -131,7 +132,7 @@ class Appender:
             raise ValueError(f"a record has {max(sizes)} bytes, the limit is {MAX_RECORD_BYTES}")
         partitions = await self._partitions(topic, ends_at)
         if len(records) > self._free_records or sum(sizes) > self._free_bytes:
-            raise LogUnavailable("too much is on its way to the log already")
+            raise LogBusy("too much is on its way to the log already")
         call = _Call([Appended.UNKNOWN] * len(records), loop.create_future())
         parcels = _parcels(call, topic, records, sizes, partitions)
         for partition, parcel in parcels.items():

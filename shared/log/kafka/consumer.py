@@ -35,6 +35,7 @@ from shared.log.kafka.cluster import (
 from shared.log.kafka.topics import partitions_of
 
 _START_SECONDS = 10.0
+_ANSWER_WITHIN = timedelta(seconds=10)
 _RETRY_AFTER_SECONDS = 0.5
 _LOOK_EVERY_SECONDS = 1.0
 _HINT_EVERY_SECONDS = 1.0
@@ -234,8 +235,9 @@ class KafkaConsumer:
 
     def _options(self) -> Mapping[str, object]:
         session = self._timing.session_timeout
-        # Joining a group may take as long as a dead member's session lasts.
-        request_timeout = session + timedelta(seconds=10)
+        # Joining a group may take as long as a dead member's session lasts. A follower joins none,
+        # and must leave a connection that has gone silent soon: revoked keys come on it.
+        request_timeout = _ANSWER_WITHIN if self._group is None else session + _ANSWER_WITHIN
         return {
             **self._cluster.connection(request_timeout=request_timeout),
             "group_id": self._group,

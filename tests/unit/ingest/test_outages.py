@@ -8,7 +8,7 @@ import pytest
 
 from services.ingest import publisher
 from shared.errors import PerennialError
-from shared.log import Appended, LogUnavailable, Record, TopicMissing
+from shared.log import Appended, LogBusy, LogUnavailable, Record, TopicMissing
 from shared.log.topics import TOPICS
 from tests.unit.ingest.api import check_error, open_api
 from tests.unit.ingest.native_bodies import item
@@ -47,6 +47,7 @@ class StandIn:
     ("answer", "code"),
     [
         pytest.param(LogUnavailable("away"), "log_unavailable", id="away"),
+        pytest.param(LogBusy("too much"), "overloaded", id="busy"),
         pytest.param(TopicMissing("usage-events"), "log_unavailable", id="no topic"),
         pytest.param([U, U], "not_durable", id="unknown"),
         pytest.param(None, "not_durable", id="hangs"),
@@ -68,7 +69,7 @@ async def test_nothing_accepted_is_503_and_safe_to_send_again(
         up = api.frame.registry.get_sample_value(
             "perennial_dependency_up", {"service": "ingest", "dependency": "log"}
         )
-        assert up == 0
+        assert up == (code == "overloaded")  # A log that is slow is there.
         assert api.metric("refused_total", reason=code) == 1
         assert api.metric("batches_total", format="native", mix="retry") == 1
         assert (api.inflight.events, api.inflight.bytes, api.inflight.requests) == (0, 0, 0)
