@@ -38,11 +38,15 @@ class Scope(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why a key was not accepted; callers learn only "unknown, expired or revoked"."""
+    """Why a key was not accepted; callers learn only "unknown, expired or revoked".
+
+    `UNREAD`: not all keys are known yet; the same key may be good in a moment.
+    """
 
     MISSING = "missing"
     MALFORMED = "malformed"
     UNKNOWN = "unknown"
+    UNREAD = "unread"
     REVOKED = "revoked"
     EXPIRED = "expired"
 
@@ -87,7 +91,8 @@ def record_of(
 class KeyRing:
     """All keys of the deployment and their sources in memory, as the `sources` topic tells them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_complete: bool = True) -> None:
+        self.is_complete = is_complete
         self._keys: dict[str, WriteKey] = {}
         self._sources: dict[str, Source] = {}
         self._found: dict[bytes, WriteKey] = {}
@@ -128,7 +133,7 @@ class KeyRing:
             if len(self._found) >= _MOST_FOUND:
                 self._found.clear()
             record = self._found[digest] = found
-        if record.revoked_at is not None and record.revoked_at <= now:
+        if record.revoked_at is not None:  # Whenever that was: clocks differ.
             return Refusal.REVOKED
         if record.expires_at is not None and record.expires_at <= now:
             return Refusal.EXPIRED
@@ -141,7 +146,9 @@ class KeyRing:
         record = self._keys.get(match[1])
         expected = record.secret_sha256 if record else _DUMMY
         same = hmac.compare_digest(hashlib.sha256(match[2].encode()).hexdigest(), expected)
-        return record if record is not None and same else Refusal.UNKNOWN
+        if record is not None and same:
+            return record
+        return Refusal.UNKNOWN if self.is_complete else Refusal.UNREAD
 
 
 def bearer(authorization: str | None) -> str | None:

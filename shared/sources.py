@@ -46,6 +46,7 @@ async def follow_keys(
                 except LogUnavailable:
                     continue
                 if not any(lag.records for lag in behind.values()):
+                    ring.is_complete = True
                     loaded.set()
 
 

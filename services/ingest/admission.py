@@ -1,14 +1,15 @@
 """Who may send what, now: size, key, rate limit, and the body inflated within its bounds.
 
-The order is the promise: nothing of a body is read for a caller without a key, and nothing is
-inflated or decoded for one that sends too much.
+The order is the promise: nothing is inflated or decoded for a caller that sends too much, and no
+body is read for one without a key. The exception are formats that keep the key in the body: for
+these a little room is set apart.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -21,9 +22,14 @@ from shared.clock import Clock
 from shared.credentials import KeyRing, Refusal, Scope
 from shared.messages import WriteKey
 
-_STRANGERS = 16
+_STRANGERS = 256
 """Requests at a time whose body is read before their key is known."""
-_STRANGERS_BYTES = 8 * 1024 * 1024
+_STRANGER_BYTES = 8 * 1024 * 1024
+"""Of one such body, inflated."""
+_STRANGERS_BYTES = 16 * 1024 * 1024
+"""Of all of them together: the rest of the room is for callers with a key."""
+_STRANGER_STALL_SECONDS = 2.0
+_STRANGER_TOTAL_SECONDS = 10.0
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -44,21 +50,38 @@ class Admitted(NamedTuple):
     body: bytes
 
 
-class _Pool:
-    """So many at a time; the next one is refused."""
+class _Strangers:
+    """The callers whose key is not known yet: how many there are, and what they hold."""
 
-    def __init__(self, size: int) -> None:
-        self._free = size
+    def __init__(self) -> None:
+        self.count = 0
+        self.bytes = 0
 
-    def __enter__(self) -> None:
-        if not self._free:
-            raise Refused(
-                RefusalCode.OVERLOADED, "too many send their key in the body; use the header"
-            )
-        self._free -= 1
+
+class _Stranger:
+    """The room of one of them, within that of its request."""
+
+    def __init__(self, all_of_them: _Strangers, held: Held) -> None:
+        self._all = all_of_them
+        self._held = held
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        if self._all.count >= _STRANGERS:
+            raise _too_many()
+        self._all.count += 1
+        return self
 
     def __exit__(self, *_error: object) -> None:
-        self._free += 1
+        self._all.count -= 1
+        self._all.bytes -= self._bytes
+
+    def add_bytes(self, amount: int) -> None:
+        if self._all.bytes + amount > _STRANGERS_BYTES:
+            raise _too_many()
+        self._held.add_bytes(amount)
+        self._all.bytes += amount
+        self._bytes += amount
 
 
 class Admission:
@@ -77,9 +100,12 @@ class Admission:
         self._limits = limits
         self._metrics = metrics
         self._stranger_limits = replace(
-            limits, max_inflated_bytes=min(limits.max_inflated_bytes, _STRANGERS_BYTES)
+            limits,
+            max_inflated_bytes=min(limits.max_inflated_bytes, _STRANGER_BYTES),
+            stall_seconds=min(limits.stall_seconds, _STRANGER_STALL_SECONDS),
+            total_seconds=min(limits.total_seconds, _STRANGER_TOTAL_SECONDS),
         )
-        self._strangers = _Pool(_STRANGERS)
+        self._strangers = _Strangers()
         self._clock = clock
         self._monotonic = monotonic
 
@@ -102,8 +128,8 @@ class Admission:
         received_at = self._clock()
         encoding = encoding_of(headers.get(b"content-encoding"))
         if token is None and body_key is not None:
-            with self._strangers:
-                body = await self._plain_body(request, encoding, held, self._stranger_limits)
+            with _Stranger(self._strangers, held) as stranger:
+                body = await self._plain_body(request, encoding, stranger, self._stranger_limits)
                 key = self._check_key(body_key(body), scope, received_at)
                 self._check_rate(key)
             return Admitted(key, received_at, body)
@@ -132,7 +158,7 @@ class Admission:
             )
 
     async def _plain_body(
-        self, request: Request, encoding: str, held: Held, limits: BodyLimits
+        self, request: Request, encoding: str, held: Held | _Stranger, limits: BodyLimits
     ) -> bytes:
         data = await request.body.read(limits, held)
         self._metrics.body_bytes_sent.observe(len(data))
@@ -144,6 +170,9 @@ class Admission:
 
     def _check_key(self, token: str | None, scope: Scope, now: datetime) -> WriteKey:
         found = self._ring.check(token, now=now)
+        if found is Refusal.UNREAD:
+            # Many libraries give up for good on 401.
+            raise Refused(RefusalCode.LOG_UNAVAILABLE, "the keys are not read yet; send again")
         if isinstance(found, Refusal):
             message = (
                 "send Authorization: Bearer <key>"
@@ -155,6 +184,12 @@ class Admission:
             )
         require_scope(found, scope)
         return found
+
+
+def _too_many() -> Refused:
+    return Refused(
+        RefusalCode.OVERLOADED, "too many send their key in the body; use the header, or send again"
+    )
 
 
 def require_scope(key: WriteKey, scope: Scope) -> None:

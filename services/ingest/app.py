@@ -50,7 +50,7 @@ async def run(
     port; then it answers 503 `shutting_down` and waits for what is in flight.
     """
     check_limits(settings, log)
-    ring = KeyRing()
+    ring = KeyRing(is_complete=False)
     loaded = asyncio.Event()
     ended = asyncio.Event()
     inflight = InFlight(

@@ -3,11 +3,11 @@
 import time
 import zlib
 from dataclasses import dataclass
+from typing import Protocol
 
 from cramjam import DecompressionError, zstd
 from starlette.types import Receive
 
-from services.ingest.inflight import Held
 from services.ingest.replies import ClientGone, RefusalCode, Refused
 from shared.limit import Limit
 
@@ -36,6 +36,14 @@ class BodyLimits:
     total_seconds: float
 
 
+class Room(Protocol):
+    """What the bytes of a body take up while its request is in flight."""
+
+    def add_bytes(self, amount: int) -> None:
+        """Raises Refused where there is no more room."""
+        ...
+
+
 class Body:
     """The body of one request as it arrives; `ended` once there is no more of it."""
 
@@ -45,7 +53,7 @@ class Body:
         self._receive = receive
         self.ended = False
 
-    async def read(self, limits: BodyLimits, held: Held) -> bytes:
+    async def read(self, limits: BodyLimits, held: Room) -> bytes:
         """All of it; raises Refused (too large, stalled, overloaded) or ClientGone."""
         chunks: list[bytes] = []
         size = 0

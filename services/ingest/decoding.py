@@ -57,6 +57,8 @@ def decode_carefully(
         try:
             _check_size(data, rules)
             reading = wire.read(data, submission)
+            if reading.fault is not None:
+                raise reading.fault
             if has_nul:
                 reading.is_suspect = True
             own_times = None

@@ -52,9 +52,10 @@ class EventReader:
             _null_what_is_no_number(draft, warnings)
         event_id = self._id(draft.id, index, warnings, is_suspect=is_suspect)
         submission = self._submission
-        account = account_of(
-            submission.source.default_account if draft.account is None else draft.account
-        )
+        stated = draft.account
+        if stated is None or stated == "":
+            stated = submission.source.default_account or stated
+        account = account_of(stated)
         event_type = type_of(draft.type)
         if self._type_map:
             event_type = self._type_map.get(event_type, event_type)

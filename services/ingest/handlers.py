@@ -24,6 +24,7 @@ from shared.credentials import KeyRing, Scope
 from shared.messages import WriteKey
 
 _MAX_IDEMPOTENCY_KEY = 190
+_BYTES_OF_AN_EVENT = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +66,8 @@ class Desk:
         self.quarantine.count(kept, are_durable=decoded.are_rejects_kept)
         self.metrics.count(wire_format, decoded)
         reply = answer(decoded)
-        if reply.status >= 400:
-            self.metrics.refused.labels(_refusal(decoded)).inc()
+        if reply.code is not None:
+            self.metrics.refused.labels(reply.code).inc()
         return reply
 
 
@@ -87,7 +88,12 @@ class EventHandler:
             body_key=wire.body_key,
         )
         submission = self._submission(request, admitted)
-        decoded = decode(wire, admitted.body, submission, desk.event_rules, desk.overflow)
+        try:
+            decoded = decode(wire, admitted.body, submission, desk.event_rules, desk.overflow)
+        except Refused:
+            # What cannot be read has cost time all the same.
+            desk.admission.charge(admitted.key, 1 + len(admitted.body) // _BYTES_OF_AN_EVENT)
+            raise
         return await desk.publish(
             admitted.key,
             decoded,
@@ -127,15 +133,8 @@ class EventHandler:
         )
 
 
-def _refusal(decoded: Decoded) -> str:
-    for result in decoded.results:
-        if result.status == "retry":
-            return result.code or ""
-    return RefusalCode.ALL_REJECTED
-
-
 def _marks_backfill(header: bytes | None) -> bool:
-    match (header or b"false").strip().lower():
+    match b"false" if header is None else header.strip().lower():
         case b"true":
             return True
         case b"false":

@@ -50,6 +50,7 @@ class _Item(msgspec.Struct, gc=False):
 
 class _One(_Item, gc=False):
     events: None = None
+    sent_at: None = None
 
 
 class _Events(msgspec.Struct, gc=False):

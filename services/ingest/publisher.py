@@ -7,7 +7,7 @@ sends again under the same ids, which scoring counts once.
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -80,7 +80,7 @@ class Publisher:
                 await self._append_all(decoded, rejects)
             failpoints.reach("ingest.before_ack")
             self._metrics.append_seconds.observe(time.monotonic() - started)
-            self._settle(parcels.values(), wire_format)
+            self._settle(decoded, wire_format)
         for result, first in decoded.duplicates:
             result.status, result.code, result.message = first.status, first.code, first.message
 
@@ -116,16 +116,17 @@ class Publisher:
         self._note(is_up=Appended.DURABLE in outcome)
         return outcome
 
-    def _settle(self, parcels: Iterable[Parcel], wire_format: str) -> None:
+    def _settle(self, decoded: Decoded, wire_format: str) -> None:
         """What no append failed for is accepted."""
-        unknown = 0
-        for parcel in parcels:
+        has_failed = False
+        for parcel in decoded.parcels.values():
             for result in parcel.pending:
                 if result.code is None:
                     result.status = "accepted"
-                elif result.code is Code.NOT_DURABLE:
-                    unknown += 1
-        if unknown:
+                else:
+                    has_failed = True
+        if has_failed:
+            unknown = sum(result.code is Code.NOT_DURABLE for result in decoded.results)
             self._metrics.unknown.labels(wire_format).inc(unknown)
 
     async def probe(self) -> None:

@@ -71,7 +71,7 @@ STATUS = {
 
 
 class Refused(PerennialError):
-    """The request is refused before any of its items was looked at or stored."""
+    """The request is refused as a whole, and nothing of it is stored."""
 
     def __init__(
         self,
@@ -97,6 +97,8 @@ class Reply:
     status: int
     body: bytes
     headers: Headers = ()
+    code: RefusalCode | None = None
+    """Why it is no good answer."""
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
@@ -146,7 +148,7 @@ def error_reply(
     if status in (429, 503):
         headers = (*headers, (b"retry-after", str(_retry_after(retry_seconds)).encode()))
     body = ErrorBody(code, message, message, code, request_id, results)
-    return Reply(status=status, body=_encoder.encode(body), headers=headers)
+    return Reply(status=status, body=_encoder.encode(body), headers=headers, code=code)
 
 
 def refusal_reply(refused: Refused, request_id: str) -> Reply:

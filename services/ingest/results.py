@@ -11,7 +11,9 @@ from shared.log import Record
 
 
 class Code(StrEnum):
-    """Why an item is not accepted. All but the last three blame the item; those say: resend."""
+    """Why an item is not accepted. The last three say: resend; the others blame the item, or its
+    key.
+    """
 
     MISSING_ACCOUNT = "missing_account"
     CONFLICTING_ACCOUNT = "conflicting_account"

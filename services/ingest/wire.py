@@ -85,6 +85,8 @@ class Reading(msgspec.Struct, gc=False):
     """`occurred_at` is already free of the sender's clock error."""
     traits: Mapping[str, object] | None = None
     """What the item says of its account; None where it says nothing."""
+    fault: InvalidMessage | None = None
+    """Why it is rejected all the same: found by the format, which could still tell its id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +104,6 @@ class WireFormat:
     """One item; raises InvalidMessage."""
     answer: Callable[[Decoded, str], Reply]
     """The reply, given the request's id."""
-    tells_each: bool = True
-    """Whether callers see what became of each item. Where they do not, what is rejected must be in
-    quarantine before they hear that all is well."""
 
 
 def without_system_keys(properties: dict[str, object]) -> dict[str, object]:

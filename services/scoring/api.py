@@ -45,6 +45,8 @@ def api(  # noqa: C901 - the routes stand together
 
     async def authorised(request: Request) -> None:
         key = keys.check(bearer(request.headers.get("authorization")), now=clock())
+        if key is Refusal.UNREAD:
+            raise _refused(503, "log_unavailable", "the keys are not read yet")
         if isinstance(key, Refusal):
             raise _refused(401, "invalid_key", "the key is missing, unknown, expired or revoked")
         if Scope.ACCOUNTS_READ not in key.scopes:

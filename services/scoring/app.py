@@ -88,7 +88,7 @@ async def run(
             loop=frame.loop(SERVICE, "intake", limit_seconds=120),
             max_records=settings.perennial_intake_batch,
         )
-        keys, keys_loaded = KeyRing(), asyncio.Event()
+        keys, keys_loaded = KeyRing(is_complete=False), asyncio.Event()
         frame.health.add_check(
             "scoring.keys", lambda: None if keys_loaded.is_set() else "keys are being loaded"
         )

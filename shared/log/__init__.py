@@ -1,6 +1,6 @@
 """The log: append a batch and know that it is durable; consume it by group, position by position.
 
-Two adapters speak this port: `kafka.py` (production) and `postgres.py` (one machine). Nothing above
+Two adapters speak this port: `kafka/` (production) and `postgres.py` (one machine). Nothing above
 it knows which one is there; both pass `tests/contract/log`. The position of a consumer lives in the
 transaction of its handler (`positions.py`); what an adapter stores is a hint for lag tools.
 """

@@ -54,7 +54,7 @@ def test_a_flag_has_no_variant_that_says_no(command: tuple[str, ...]) -> None:
 
 def test_each_scope_is_explained() -> None:
     said = help_of("keys", "create")
-    for scope in ("events:write:", "accounts:write:", "backfill:", "accounts:read:"):
+    for scope in ("events:write:", "accounts:write:", "backfill:", "erase:", "accounts:read:"):
         assert scope in said
 
 

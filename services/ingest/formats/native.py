@@ -40,12 +40,13 @@ def _open(body: bytes, submission: Submission, max_items: int) -> Envelope:
 def _read(item: bytes | Parsed, _submission: Submission) -> Reading:
     draft, is_suspect = read_item(item, _Item, _decoder)
     if draft.tenant_id is not None:
-        if draft.account is None:
+        if draft.account is None or draft.account == "":
             draft.account = draft.tenant_id
         elif account_of(draft.account) != account_of(draft.tenant_id, "tenant_id"):
-            raise InvalidMessage(
+            fault = InvalidMessage(
                 Code.CONFLICTING_ACCOUNT, "account_id and tenant_id name different accounts"
             )
+            return Reading(draft, is_suspect, fault=fault)
     return Reading(draft, is_suspect)
 
 

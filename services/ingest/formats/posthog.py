@@ -169,6 +169,9 @@ def _reading(event: _Event, submission: Submission, *, is_suspect: bool) -> Read
     if isinstance(described, str):
         groups = {**groups, described: properties.get("$group_key")}
     group = _account_group(groups, submission.source)
+    if described is not None:
+        # "The only one" is too weak a reason to make an account of a project that is described.
+        group = submission.source.account_group or _USUAL_GROUP
     draft = Draft(
         id=event.uuid,
         account=None if group is None else groups.get(group),
@@ -337,5 +340,4 @@ V0 = WireFormat(
     open=_open_v0,
     read=_read_v0,
     answer=_answer_v0,
-    tells_each=False,
 )

@@ -81,7 +81,8 @@ def _read(item: bytes | Parsed, submission: Submission) -> Reading:
     message, is_suspect = read_item(item, _Message, _decoder)
     kind = message.type if submission.path == BATCH else submission.path.rpartition("/")[2]
     if kind not in KINDS:
-        raise InvalidMessage(Code.INVALID_TYPE, f"type: must be one of {', '.join(KINDS)}")
+        fault = InvalidMessage(Code.INVALID_TYPE, f"type: must be one of {', '.join(KINDS)}")
+        return Reading(Draft(id=message.message_id), is_suspect, fault=fault)
     has_properties = kind in ("track", "page", "screen")
     draft = Draft(
         id=message.message_id,
@@ -127,5 +128,4 @@ SEGMENT = WireFormat(
     open=_open,
     read=_read,
     answer=answer_few_words,
-    tells_each=False,
 )

@@ -143,3 +143,10 @@ def test_a_damaged_body_breaks_nothing(damage: bytes, position: int) -> None:
     else:
         assert decoded.results
         events(decoded)
+
+
+def test_many_values_that_only_the_slow_reader_takes_are_refused_before_it_reads() -> None:
+    many = b"[NaN" + b",1" * 200_001 + b"]"
+    with pytest.raises(Refused) as refused:
+        take(many)
+    assert refused.value.code == "too_many_items"

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from shared.credentials import hash_user
+from shared.messages import Source
 from tests.unit.ingest.decoded import NOW, SUBMISSION, USER_KEY, codes, events, records, warnings
 from tests.unit.ingest.native_bodies import item, take
 
@@ -238,3 +239,19 @@ def test_a_record_has_a_limit_of_its_own() -> None:
 
     assert codes(decoded) == ["event_too_large"]
     assert "record" in (decoded.results[0].message or "")
+
+
+def test_a_conflict_is_told_with_the_item_s_id() -> None:
+    [result] = take([item(id="7", tenant_id="other")]).results
+    assert (result.id, result.code) == ("7", "conflicting_account")
+
+
+@pytest.mark.parametrize("stated", [None, ""])
+def test_an_empty_account_is_none(stated: str | None) -> None:
+    named = {"id": "1", "type": "login", "account_id": stated}
+    assert codes(take([named])) == ["missing_account"]
+    [event] = events(take([{**named, "tenant_id": "acme"}]))
+    assert event.account == "acme"
+    ours = replace(SUBMISSION, source=Source(name="app", default_account="us"))
+    [event] = events(take([named], ours))
+    assert event.account == "us"

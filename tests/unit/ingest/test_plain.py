@@ -54,6 +54,10 @@ _WRAPPED: dict[str, Callable[[list[object]], object]] = {
     "object": lambda items: {"events": items},
     "more members": lambda items: {"events": items, "sent_at": None, "other": 1},
     "sent_at": lambda items: {"events": items, "sent_at": NOW.isoformat()},
+    "one with sent_at": lambda items: {
+        **(items[0] if isinstance(items[0], dict) else {}),
+        "sent_at": "2026-03-10T10:00:00Z",
+    },
     "null": lambda items: {**item(), "events": None, "first": items[0]},
 }
 _SUBMISSIONS = [

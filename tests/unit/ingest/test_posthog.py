@@ -208,9 +208,12 @@ def test_a_group_that_is_not_the_account_describes_none() -> None:
     assert not changes(result)
 
 
-def test_the_only_group_described_is_the_account_where_the_source_names_no_type() -> None:
-    [change] = changes(take(V1, describe("organization", "acme", name="Acme")))
-    assert (change.account, change.fields.name) == ("acme", "Acme")
+def test_a_group_that_is_described_is_an_account_by_its_type_alone() -> None:
+    project = describe("project", "p1", name="Moon")
+    assert not changes(take(V1, project))
+    assert codes(take(V1, project)) == ["missing_account"]
+    [change] = changes(take(V1, describe("company", "acme", name="Acme")))
+    assert change.account == "acme"
 
 
 @pytest.mark.parametrize("group_type", [None, 5, ["company"], {}])

@@ -81,13 +81,34 @@ def test_a_key_has_expired_at_the_moment_that_it_names() -> None:
     assert ring.check(key.secret, now=end) is Refusal.EXPIRED
 
 
-def test_a_revoked_key_is_refused_from_that_moment_on() -> None:
+@pytest.mark.parametrize("ahead", [-1, 0, 1])
+def test_a_revoked_key_is_refused_whoever_s_clock_is_ahead(ahead: int) -> None:
     key = _key()
     ring = KeyRing()
-    ring.put(msgspec.structs.replace(key.record, revoked_at=NOW))
+    ring.put(key.record)
+    assert ring.check(key.secret, now=NOW) == key.record
+    revoked_at = NOW + timedelta(minutes=ahead)
+    ring.put(msgspec.structs.replace(key.record, revoked_at=revoked_at))
     assert ring.check(key.secret, now=NOW) is Refusal.REVOKED
-    earlier = ring.check(key.secret, now=NOW - timedelta(seconds=1))
-    assert not isinstance(earlier, Refusal)
+
+
+def test_a_key_that_was_found_once_is_looked_up_again_each_time() -> None:
+    key = _key(expires_at=NOW + timedelta(hours=1))
+    ring = KeyRing()
+    ring.put(key.record)
+    assert ring.check(key.secret, now=NOW) == key.record
+    assert ring.check(key.secret, now=NOW + timedelta(hours=1)) is Refusal.EXPIRED
+    ring.remove(key.record.key_id)
+    assert ring.check(key.secret, now=NOW) is Refusal.UNKNOWN
+
+
+def test_a_ring_that_is_not_read_yet_knows_no_unknown_keys() -> None:
+    key = _key()
+    ring = KeyRing(is_complete=False)
+    assert ring.check(key.secret, now=NOW) is Refusal.UNREAD
+    assert ring.check("nonsense", now=NOW) is Refusal.MALFORMED
+    ring.is_complete = True
+    assert ring.check(key.secret, now=NOW) is Refusal.UNKNOWN
 
 
 def test_a_deleted_key_is_unknown() -> None:
