@@ -92,7 +92,7 @@ async def run(
             ended,
             # Keys are followed to the end: the last requests are checked against current ones.
             keys=follow_keys(log, ring, keys_loop, ended, loaded=loaded),
-            probe=_probe(publisher, frame.loop(SERVICE, "probe"), ended),
+            probe=_probe(log, publisher, metrics, frame.loop(SERVICE, "probe"), ended),
             drain=_drain(settings, inflight, stop, ended),
         )
 
@@ -180,9 +180,12 @@ def _why_unready(loaded: asyncio.Event, stop: asyncio.Event) -> str | None:
     return None if loaded.is_set() else "the keys are not read yet"
 
 
-async def _probe(publisher: Publisher, loop: Loop, ended: asyncio.Event) -> None:
+async def _probe(
+    log: Log, publisher: Publisher, metrics: IngestMetrics, loop: Loop, ended: asyncio.Event
+) -> None:
     while not await stopped_within(ended, _PROBE_SECONDS):
         await publisher.probe()
+        metrics.publisher_rebuilds.labels().value = log.rebuilds
         loop.progressed()
 
 

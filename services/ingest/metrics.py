@@ -46,6 +46,9 @@ class IngestMetrics:
         self.unknown = tally(
             "unknown", "Items whose append was not known to have ended in time.", "format"
         )
+        self.publisher_rebuilds = tally(
+            "publisher_rebuilds", "Times that the client of the log was replaced."
+        )
         self.overflow = tally(
             "overflow", "Events that took the overflow topic: their account is over its share."
         )
@@ -117,6 +120,7 @@ class IngestMetrics:
                 self.batches.labels(wire_format, mix)
             self.unknown.labels(wire_format)
         self.overflow.labels()
+        self.publisher_rebuilds.labels()
         for warning in WarningCode:
             self.warnings.labels(warning)
         for reason in (*RefusalCode, CLIENT_GONE):

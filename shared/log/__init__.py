@@ -179,6 +179,11 @@ class Log(Protocol):
         """Limit of key, value and headers of one record together."""
         ...
 
+    @property
+    def rebuilds(self) -> int:
+        """How often what appends had to be replaced since the start, being of no use any more."""
+        ...
+
     def consume(
         self, topics: Sequence[str], *, group: str
     ) -> AbstractAsyncContextManager[Consumer]:

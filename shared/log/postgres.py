@@ -166,6 +166,10 @@ class PostgresLog:
     def max_record_bytes(self) -> int:
         return MAX_RECORD_BYTES
 
+    @property
+    def rebuilds(self) -> int:
+        return 0  # The pool replaces its connections itself.
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         tasks = [

@@ -82,6 +82,10 @@ class KafkaLog:
     def max_record_bytes(self) -> int:
         return MAX_RECORD_BYTES
 
+    @property
+    def rebuilds(self) -> int:
+        return self._producer.rebuilds
+
     async def append(
         self, topic: str, records: Sequence[Record], *, deadline: timedelta
     ) -> Sequence[Appended]:

@@ -35,6 +35,7 @@ class Producer:
         self.reachable = asyncio.Event()
         self._look_now = asyncio.Event()
         self._lost_a_batch = False
+        self.rebuilds = 0
         self.why_away: str | None = None
         """None while the brokers answer, and until the first connection is made or refused."""
 
@@ -67,6 +68,7 @@ class Producer:
                 self._current, self._lost_a_batch = producer, False
                 self._note(None)
                 await self._watch(producer)
+                self.rebuilds += 1
                 log.warning("log.producer_replaced", lost_a_batch=self._lost_a_batch)
             finally:
                 self.reachable.clear()
