@@ -28,8 +28,9 @@ def keys_create(
         list[Scope] | None,
         typer.Option(
             help="what it may do; repeat it. events:write: send events. accounts:write: send"
-            " accounts. backfill: send events of any age, beside events:write. erase: erase accounts"
-            " and people. accounts:read: ask the read API. Default: events:write and accounts:write"
+            " accounts. backfill: send events of any age, beside events:write. erase: erase"
+            " accounts and people. accounts:read: ask the read API. Default: events:write and"
+            " accounts:write"
         ),
     ] = None,
     days: Annotated[int | None, typer.Option(min=1, help="it expires after so many days")] = None,
