@@ -1,5 +1,6 @@
 """CloudEvents."""
 
+from services.ingest.events import MAX_PROPERTIES
 from services.ingest.identity import MAX_ID_LENGTH, MAX_TYPE_LENGTH
 from services.ingest.openapi.parts import (
     ACCOUNT,
@@ -81,6 +82,21 @@ def paths() -> Json:
 def schemas() -> Json:
     text = {"type": "string", "minLength": 1, "pattern": STORABLE}
     in_data = {"type": "object", "required": ["account_id"], "properties": {"account_id": ACCOUNT}}
+    accounts = [
+        {"required": ["subject"], "properties": {"subject": ACCOUNT}},
+        {
+            "required": ["data"],
+            "properties": {
+                "subject": {"enum": [None, ""]},
+                "data": in_data,
+                "data_base64": {"type": "null"},
+            },
+        },
+    ]
+    payloads = [
+        {"required": ["data_base64"], "properties": {"data_base64": {"type": "string"}}},
+        {"properties": {"data": {"maxProperties": MAX_PROPERTIES}}},
+    ]
     return {
         "CloudEvent": {
             "type": "object",
@@ -94,27 +110,15 @@ def schemas() -> Json:
                 "userid": USER,
                 "time": MOMENT,
                 "datacontenttype": {"description": "Of `data_base64`: is it JSON?"},
-                "data": {
-                    "description": "Members of an object become properties.",
-                    "maxProperties": 100,
-                },
+                "data": {"description": "Members of an object become properties; at most 100."},
                 "data_base64": {
                     "type": ["string", "null"],
+                    "minLength": 4,
                     "contentEncoding": "base64",
                     "contentMediaType": "application/json",
                     "description": "In the place of `data`: JSON in base64.",
                 },
             },
-            "anyOf": [
-                {"required": ["subject"], "properties": {"subject": ACCOUNT}},
-                {
-                    "required": ["data"],
-                    "properties": {
-                        "subject": {"enum": [None, ""]},
-                        "data": in_data,
-                        "data_base64": {"type": "null"},
-                    },
-                },
-            ],
+            "allOf": [{"anyOf": accounts}, {"anyOf": payloads}],
         }
     }

@@ -5,6 +5,7 @@ from services.ingest.openapi.parts import (
     ACCOUNT,
     BLANK,
     NOT_BLANK,
+    PERSON,
     STORABLE,
     Json,
     absent,
@@ -97,7 +98,8 @@ _FIELDS: Json = {
     },
     "timezone": {
         "type": ["string", "null"],
-        "format": "timezone",
+        "minLength": 1,
+        "maxLength": 64,
         "description": "A time zone of IANA, as Europe/Paris.",
     },
     "owner": {
@@ -108,22 +110,22 @@ _FIELDS: Json = {
     },
     "contract_start": _DAY,
     "contract_end": {**_DAY, "description": "Not before contract_start."},
-    "renewal_date": {**_DAY, "description": "Another name for contract_end."},
+    "renewal_date": {
+        **_DAY,
+        "description": "Another name for contract_end, with the same day.",
+    },
     "notice_days": {**_whole(3_650), "description": "contract_end less these: the deadline."},
     "billing_period": _words("month", "quarter", "half_year", "year", "multi_year"),
     "status": {**_words("trial", "active", "churned"), "description": "churned needs churned_at."},
     "churned_at": _DAY,
     "goals": {"type": ["array", "null"], "maxItems": MAX_GOALS, "items": _GOAL},
 }
-_RULES = [
-    {"anyOf": [absent("contract_end"), absent("renewal_date")]},
-    {
-        "anyOf": [
-            {"properties": {"status": _words("trial", "active")}},
-            {"required": ["churned_at"], "properties": {"churned_at": {"type": "string"}}},
-        ]
-    },
-]
+_CHURNED = {
+    "anyOf": [
+        {"properties": {"status": _words("trial", "active")}},
+        {"required": ["churned_at"], "properties": {"churned_at": {"type": "string"}}},
+    ]
+}
 
 
 def paths() -> Json:
@@ -140,7 +142,7 @@ def schemas() -> Json:
             "type": "object",
             "description": "Unknown fields are not kept; a warning names them.",
             "properties": _FIELDS,
-            "allOf": _RULES,
+            **_CHURNED,
         },
         "Account": {
             "allOf": [
@@ -196,7 +198,13 @@ def _delete_user() -> Json:
         "description": "In this account alone; default: in all.",
         "schema": {**ACCOUNT, "type": "string"},
     }
-    user = {**_ID, "name": "user_id", "description": "As events name the person.", "example": "u-7"}
+    user = {
+        **_ID,
+        "name": "user_id",
+        "description": "As events name the person.",
+        "schema": PERSON,
+        "example": "u-7",
+    }
     return {
         "operationId": "erase_user",
         "summary": "Erase a person",

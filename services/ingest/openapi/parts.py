@@ -44,19 +44,34 @@ def _in_any_case(word: str) -> str:
     return "".join(f"[{c}{c.upper()}]" if c.isalpha() else re.escape(c) for c in word)
 
 
-_PLACEHOLDERS = "|".join(
-    _in_any_case(word)
-    for word in (
-        "null",
-        "undefined",
-        "none",
-        "nil",
-        "nan",
-        "n/a",
-        "[object object]",
-        "(null)",
-        "<nil>",
-    )
+def _none_of(*words: str) -> str:
+    """Not blank, and none of the words in any case, with or without blanks around it."""
+    alternatives = "|".join(map(_in_any_case, words))
+    return f"^(?![{BLANK}]*({alternatives})[{BLANK}]*$){_SOME_TEXT}"
+
+
+NO_ACCOUNTS = (
+    "null",
+    "undefined",
+    "none",
+    "nil",
+    "nan",
+    "n/a",
+    "[object object]",
+    "(null)",
+    "<nil>",
+)
+NOBODIES = (
+    *NO_ACCOUNTS,
+    "0",
+    "-1",
+    "anonymous",
+    "guest",
+    "unknown",
+    "not_authenticated",
+    "true",
+    "false",
+    "00000000-0000-0000-0000-000000000000",
 )
 
 STORABLE = f"^{_ANY_TEXT}$"
@@ -66,8 +81,15 @@ ACCOUNT: Json = {
     "type": ["string", "integer"],
     "minLength": 1,
     "maxLength": MAX_ID_LENGTH,
-    "pattern": f"^(?![{BLANK}]*({_PLACEHOLDERS})[{BLANK}]*$){_SOME_TEXT}",
+    "pattern": _none_of(*NO_ACCOUNTS),
     "description": "Not blank, and no placeholder such as `null` or `undefined`.",
+}
+PERSON: Json = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_ID_LENGTH,
+    "pattern": _none_of(*NOBODIES),
+    "description": "Not blank, and no placeholder such as `null` or `anonymous`.",
 }
 EVENT_ID: Json = {
     "type": ["string", "integer", "null"],
@@ -86,11 +108,11 @@ TYPE: Json = {"type": "string", "minLength": 1, "maxLength": MAX_TYPE_LENGTH, "p
 MOMENT: Json = {
     "type": ["string", "number", "null"],
     "format": "date-time",
-    "minimum": 631_152_000,
+    "minimum": 0,
     "maximum": 4_102_444_800_000,
     "description": (
-        "RFC 3339 with offset, or seconds or milliseconds since 1970; default: arrival. At most a"
-        " year ahead; what is older than 30 days needs scope `backfill` and an id."
+        "RFC 3339 with offset, or seconds or milliseconds since 1970; default: arrival. From"
+        " 1990 to a year ahead; older than 30 days needs scope `backfill` and an id."
     ),
 }
 PROPERTIES: Json = {"type": ["object", "null"], "maxProperties": MAX_PROPERTIES}

@@ -1,10 +1,10 @@
 """What PostHog's libraries send."""
 
+from services.ingest.events import MAX_PROPERTIES
 from services.ingest.openapi.parts import (
     ACCOUNT,
     EVENT_ID,
     MOMENT,
-    PROPERTIES,
     TYPE,
     USER,
     Json,
@@ -66,8 +66,9 @@ def schemas() -> Json:
                 "timestamp": MOMENT,
                 "options": {"description": "Of V1: `process_person_profile` and the like."},
                 "properties": {
-                    **PROPERTIES,
                     "type": "object",
+                    "description": "Names with `$` are PostHog's; at most 100 are others.",
+                    "maxProperties": MAX_PROPERTIES + 1,
                     "required": ["$groups"],
                     "properties": {"$groups": groups},
                 },

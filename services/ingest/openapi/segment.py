@@ -58,6 +58,10 @@ _ACCOUNTS = [
         },
     },
 ]
+_TIMES = [
+    {"required": ["timestamp"], "properties": {"timestamp": {"type": ["string", "number"]}}},
+    {"properties": {"originalTimestamp": MOMENT}},
+]
 
 
 def paths() -> Json:
@@ -67,16 +71,19 @@ def paths() -> Json:
 def schemas() -> Json:
     message = {
         "type": "object",
-        "description": "Its account is `groupId`; without it, that of its context or properties.",
+        "description": (
+            "Its account is `groupId`, else its context's; else, of its properties, `account_id`,"
+            " `tenant_id` or `groupId`."
+        ),
         "properties": {
             "messageId": EVENT_ID,
             "userId": USER,
             "timestamp": MOMENT,
-            "originalTimestamp": {**MOMENT, "description": "Where timestamp is absent."},
+            "originalTimestamp": {"description": "The time, where timestamp is absent."},
             "sentAt": {"description": "By the sender's clock: corrects a timestamp alone."},
             "traits": {"description": "Of a group: what is known of the account."},
         },
-        "anyOf": _ACCOUNTS,
+        "allOf": [{"anyOf": _ACCOUNTS}, {"anyOf": _TIMES}],
     }
     viewed = {"allOf": [ref("Message"), {"properties": {"properties": PROPERTIES}}]}
     happened = {"required": ["event"], "properties": {"event": TYPE}}

@@ -13,7 +13,7 @@ from shared.log.postgres import PostgresLog
 from shared.messages import REJECTED, USAGE_EVENTS, UsageEvent
 from shared.quarantine import Rejected, read_rejected
 from tests.integration.ingest.stored import stored
-from tests.unit.ingest.api import NOW, Api, open_api
+from tests.unit.ingest.api import NOW, Api, check_error, open_api
 from tests.unit.ingest.native_bodies import item
 
 _WAIT = timedelta(milliseconds=200)
@@ -100,7 +100,7 @@ async def test_where_quarantine_cannot_be_reached(log: PostgresLog, path: str, s
     assert len(await stored(log, USAGE_EVENTS, UsageEvent)) == 1
 
 
-async def test_beyond_the_bound_a_caller_that_hears_of_none_is_not_refused_for_ever(
+async def test_beyond_the_bound_a_caller_is_neither_told_all_is_well_nor_to_send_for_ever(
     log: PostgresLog,
 ) -> None:
     bad = {"type": "track", "event": "used", "groupId": None}
@@ -110,8 +110,10 @@ async def test_beyond_the_bound_a_caller_that_hears_of_none_is_not_refused_for_e
         log, ingest_quarantine_rate_per_second=0.001, ingest_quarantine_burst=2
     ) as api:
         response = await api.client.post(segment.BATCH, json=body, headers=api.key())
-        assert response.status_code == 200
-        listed = [rejected["id"] for rejected in response.json()["rejected"]]
-        assert listed == [f"bad-{n}" for n in range(5)]
+        error = check_error(response, 400, "partial_failure")
+        results = error["results"]
+        assert isinstance(results, list)
+        assert [result["status"] for result in results] == ["accepted", *["rejected"] * 5]
+        assert len(await stored(log, USAGE_EVENTS, UsageEvent)) == 1
         assert len(await in_quarantine(log)) == 2
         assert api.metric("quarantine_dropped_total", reason="rate") == 3

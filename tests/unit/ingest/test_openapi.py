@@ -1,13 +1,15 @@
 """The description of the API is true: its examples are executed."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from services.ingest.openapi import document
+from services.ingest import identity
+from services.ingest.openapi import document, parts
 from services.ingest.routes import ACCOUNTS_BATCH, EVENT_PATHS
 from shared.credentials import Scope
 from shared.log import Appended
@@ -91,6 +93,25 @@ async def test_the_description_is_served_and_the_page_only_where_it_is_wanted() 
         assert await status(api.client, "/docs") == 404
     async with open_api(StandIn(None), ingest_docs=True) as api:
         assert await status(api.client, "/docs") == 200
+
+
+@pytest.mark.parametrize("word", ["", " ", "\u2003", "\x1f", "\0"])
+def test_what_is_blank_names_nobody(word: str) -> None:
+    assert not re.match(parts.ACCOUNT["pattern"], word)
+    assert not re.match(parts.PERSON["pattern"], word)
+    assert not re.match(parts.TYPE["pattern"], word)
+
+
+def test_a_placeholder_names_nobody() -> None:
+    """As the description has it, in any case and with blanks; and it has all of them."""
+    assert set(parts.NO_ACCOUNTS) == identity._PLACEHOLDERS
+    assert {*parts.NOBODIES, ""} == identity._USER_PLACEHOLDERS
+    for word in parts.NOBODIES:
+        for written in (word, word.upper(), f"\t{word.title()} "):
+            assert not re.match(parts.PERSON["pattern"], written)
+            is_account = re.match(parts.ACCOUNT["pattern"], written) is not None
+            assert is_account == (word not in parts.NO_ACCOUNTS)
+        assert re.match(parts.PERSON["pattern"], f"{word}x")
 
 
 def test_every_reference_leads_somewhere() -> None:
