@@ -1,7 +1,9 @@
 """Fixtures that all levels of tests share."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import gc
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,35 @@ _MAY_BLOCK = [
     # The driver looks for libpq's files (.pgpass, certificates) at each new connection.
     ("asyncpg/connect_utils.py", "_parse_connect_arguments"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_they_were() -> Iterator[None]:
+    """A command that a test runs configures logging, for a stream that ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def logged(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Callable[[], str]:
+    """All that was logged, whether or not an earlier test has configured logging."""
+    return lambda: capsys.readouterr().out + caplog.text
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Collect what is left of greenlets now, and nothing later.
+
+    Plug-ins import modules as the session ends. Where a greenlet is collected while Python 3.11
+    builds a syntax tree, its count of levels is off, and the import fails (SystemError).
+    """
+    gc.collect()
+    gc.disable()
 
 
 @pytest.fixture(autouse=True)

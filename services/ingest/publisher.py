@@ -1,13 +1,14 @@
 """From records to the log, and from the log's word to the result of each item.
 
-Order of effects: 1 hold room for the items, 2 append, 3 the log says what is durable, 4 answer.
-Killed before 2, nothing is stored and nobody was told; between 2 and 4, the caller was not told and
-sends again under the same ids, which scoring counts once.
+Order of effects: 1 hold room for the items, 2 append, 3 the log says what is durable, 4 append what
+was rejected, unless the caller will send all of it again, 5 answer. Killed before 2, nothing is
+stored and nobody was told; between 2 and 5, the caller was not told and sends again under the same
+ids, which scoring counts once; what was rejected may then be in quarantine twice.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -24,6 +25,13 @@ from shared.messages import REJECTED
 
 _GRACE_SECONDS = 1.0
 """The log keeps the deadline itself; a log that hangs must not hang the request."""
+
+_LEAST_DEADLINE = timedelta(seconds=1)
+"""Of the append to quarantine, however long the one before it took."""
+
+_CALM_SECONDS = 5.0
+"""Without a failure for so long, the log is there: where one topic or partition fails and others
+answer, each request would contradict the one before it."""
 
 _RETRY_MESSAGES = {
     Code.OVERLOADED: "not stored: too much waits for the log; send again",
@@ -55,53 +63,53 @@ class Publisher:
     ) -> None:
         self._log = target
         self._deadline = deadline
-        self._limit_seconds = deadline.total_seconds() + _GRACE_SECONDS
         self._metrics = metrics
         self._dependency_up = dependency_up
         self._is_up = True
+        self._failed_at = 0.0
         dependency_up.set(1)
 
-    async def publish(
-        self, decoded: Decoded, held: Held, *, wire_format: str, rejects: Sequence[Record] = ()
-    ) -> None:
-        """Append the records and settle their results; raises Refused where too much waits.
-
-        `rejects` go to quarantine in the same step; a result stays rejected either way.
-        """
+    async def publish(self, decoded: Decoded, held: Held, *, wire_format: str) -> None:
+        """Append the records and settle their results; raises Refused where too much waits."""
         parcels = decoded.parcels
-        if parcels or rejects:
-            held.add_events(sum(len(parcel.records) for parcel in parcels.values()) + len(rejects))
+        if parcels:
+            held.add_events(sum(len(parcel.records) for parcel in parcels.values()))
             started = time.monotonic()
             failpoints.reach("ingest.before_append")
-            if len(parcels) == 1 and not rejects:
+            if len(parcels) == 1:
                 [(topic, parcel)] = parcels.items()
-                _note_failures(parcel, await self._append(topic, parcel.records))
+                _note_failures(parcel, await self._append(topic, parcel.records, self._deadline))
             else:
-                await self._append_all(decoded, rejects)
+                await self._append_all(parcels)
             failpoints.reach("ingest.before_ack")
             self._metrics.append_seconds.observe(time.monotonic() - started)
             self._settle(decoded, wire_format)
         for result, first in decoded.duplicates:
             result.status, result.code, result.message = first.status, first.code, first.message
 
-    async def _append_all(self, decoded: Decoded, rejects: Sequence[Record]) -> None:
-        """Each topic at the same time, under the same deadline."""
-        appends = [self._append(topic, parcel.records) for topic, parcel in decoded.parcels.items()]
-        if rejects:
-            appends.append(self._append(REJECTED, rejects))
-        outcomes = await asyncio.gather(*appends)
-        for parcel, outcome in zip(decoded.parcels.values(), outcomes, strict=False):
-            _note_failures(parcel, outcome)
-        if rejects:
-            kept = outcomes[-1]
-            decoded.are_rejects_kept = not isinstance(kept, Code) and all(
-                appended is Appended.DURABLE for appended in kept
-            )
+    async def set_aside(self, rejects: Sequence[Record], *, waited: timedelta) -> bool:
+        """Append to quarantine; whether all of it is durable.
 
-    async def _append(self, topic: str, records: Sequence[Record]) -> Sequence[Appended] | Code:
+        Callers do not wait twice: what they have `waited` already counts against the deadline.
+        """
+        deadline = max(self._deadline - waited, min(self._deadline, _LEAST_DEADLINE))
+        outcome = await self._append(REJECTED, rejects, deadline)
+        return not isinstance(outcome, Code) and all(each is Appended.DURABLE for each in outcome)
+
+    async def _append_all(self, parcels: Mapping[str, Parcel]) -> None:
+        """Each topic at the same time, under the same deadline."""
+        outcomes = await asyncio.gather(
+            *(self._append(topic, each.records, self._deadline) for topic, each in parcels.items())
+        )
+        for parcel, outcome in zip(parcels.values(), outcomes, strict=True):
+            _note_failures(parcel, outcome)
+
+    async def _append(
+        self, topic: str, records: Sequence[Record], deadline: timedelta
+    ) -> Sequence[Appended] | Code:
         try:
-            with Limit(self._limit_seconds):
-                outcome = await self._log.append(topic, records, deadline=self._deadline)
+            with Limit(deadline.total_seconds() + _GRACE_SECONDS):
+                outcome = await self._log.append(topic, records, deadline=deadline)
         except LogBusy:
             return Code.OVERLOADED  # It is there, and slower than we are.
         except LogUnavailable:
@@ -113,7 +121,10 @@ class Publisher:
             return Code.LOG_UNAVAILABLE
         except TimeoutError:
             outcome = [Appended.UNKNOWN] * len(records)
-        self._note(is_up=Appended.DURABLE in outcome)
+        if Appended.DURABLE not in outcome:
+            self._note(is_up=False)
+        elif not self._is_up and Appended.UNKNOWN not in outcome:
+            self._note(is_up=True)
         return outcome
 
     def _settle(self, decoded: Decoded, wire_format: str) -> None:
@@ -134,6 +145,11 @@ class Publisher:
         self._note(is_up=await self._log.ping())
 
     def _note(self, *, is_up: bool) -> None:
+        now = time.monotonic()
+        if not is_up:
+            self._failed_at = now
+        elif now - self._failed_at < _CALM_SECONDS:
+            return
         if is_up is not self._is_up:
             self._is_up = is_up
             self._dependency_up.set(int(is_up))

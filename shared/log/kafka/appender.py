@@ -2,7 +2,8 @@
 
 While a lane's batch is on its way, the records that arrive gather; the next batch takes them all.
 A batch that failed may be in the log all the same: its records are UNKNOWN, the caller appends them
-again under the same id, and consumers drop the duplicate.
+again under the same id, and consumers drop the duplicate. A lane outlives whatever the library
+does: a batch that it fails in an unforeseen way is unknown like any other.
 """
 
 import asyncio
@@ -61,12 +62,16 @@ class _Parcel:
     size: int = 0
     sent: int = 0
     settled: int = 0
-    taken_back: bool = False
+
+    @property
+    def is_sent(self) -> bool:
+        """Nothing waits, or what did was taken back."""
+        return self.sent == len(self.records)
 
     @property
     def is_settled(self) -> bool:
         """Nothing is on its way, nothing will be."""
-        return self.settled == (self.sent if self.taken_back else len(self.records))
+        return self.settled == len(self.records)
 
 
 @dataclass(slots=True, eq=False)
@@ -143,8 +148,9 @@ class Appender:
             await call.ended
         finally:
             giving_up.cancel()
-            for parcel in parcels.values():
-                self._take_back(parcel)
+            for partition, parcel in parcels.items():
+                if not parcel.is_sent:
+                    self._take_back(self._lanes[partition], parcel)
         if not any(parcel.sent for parcel in parcels.values()):
             raise LogUnavailable(self._producer.why_away or "the log did not take it in time")
         return tuple(call.outcomes)
@@ -175,7 +181,7 @@ class Appender:
         finally:
             finding.waiting -= 1
             self._forget(topic, finding)
-        if finding.task.done() and not finding.task.cancelled():
+        if finding.task.done() and not finding.task.cancelled() and not self._closed:
             return finding.task.result()
         raise LogUnavailable(f"Kafka does not tell the partitions of {topic} in time")
 
@@ -229,45 +235,63 @@ class Appender:
         elif lane.sending is None:
             lane.sending = asyncio.create_task(self._send(lane), name=f"kafka.send {partition}")
 
-    def _take_back(self, parcel: _Parcel) -> None:
-        """Give up what was not sent yet: the caller waits no longer."""
-        if parcel.sent < len(parcel.records):
-            parcel.taken_back = True
-            if parcel.is_settled:
-                self._release(parcel)
+    def _take_back(self, lane: _Lane, parcel: _Parcel) -> None:
+        """Give up what was not sent yet, and the memory it held: the caller waits no longer."""
+        unsent = parcel.records[parcel.sent :]
+        size = sum(map(size_of, unsent))
+        del parcel.records[parcel.sent :], parcel.places[parcel.sent :]
+        parcel.size -= size
+        self._free_records += len(unsent)
+        self._free_bytes += size
+        if parcel.is_settled:
+            self._release(parcel)
+        # Calls give up about as they came, so hardly an empty parcel stays behind a full one; to
+        # remove each from the middle would take the square of their number when all give up.
+        while lane.waiting and lane.waiting[0].is_sent:
+            lane.waiting.popleft()
 
     async def _send(self, lane: _Lane) -> None:
         # One task for good: a new one for each burst would cost more than the waiting.
         loop = asyncio.get_running_loop()
-        while True:
-            while lane.waiting:
-                producer = await self._producer.ready()
-                builder, slices = _filled(producer, lane.waiting)
-                if slices:
-                    durable = await self._deliver(producer, lane.partition, builder)
-                    for piece in slices:
-                        self._settle(piece, durable=durable)
-            lane.woken = loop.create_future()
-            await lane.woken
+        try:
+            while True:
+                while lane.waiting:
+                    producer = await self._producer.ready()
+                    builder, slices = _filled(producer, lane.waiting)
+                    durable = False
+                    try:
+                        if builder is not None and slices:
+                            durable = await self._deliver(producer, lane.partition, builder)
+                    finally:
+                        for piece in slices:
+                            self._settle(piece, durable=durable)
+                lane.woken = loop.create_future()
+                await lane.woken
+        finally:
+            # Whatever ended it, the next record starts another.
+            lane.sending = lane.woken = None
 
     async def _deliver(
         self, producer: AIOKafkaProducer, partition: TopicPartition, builder: BatchBuilder
     ) -> bool:
-        """Whether the batch is known to be durable."""
+        """Whether the batch is known to be durable; raises nothing but our own cancellation."""
         name = self._cluster.name_of(partition.topic)
-        failure: Exception
         try:
             with Limit(self._lost_after):
                 sent = await producer.send_batch(builder, name, partition=partition.partition)
                 await sent
-        except TimeoutError as error:
+        except asyncio.CancelledError as error:
+            # A future of the library that was cancelled raises it too, and nobody cancelled us.
+            if _is_cancelled():
+                raise
+            failure: BaseException = error
+        except Exception as error:  # noqa: BLE001 - the lane must outlive any bug of the library
             failure = error
-            self._producer.suspect(producer, lost_a_batch=True)
-        except KafkaError as error:
-            failure = error
-            self._producer.suspect(producer)
         else:
             return True
+        # It did not end, or as a sound producer never ends one: do not wait for the next to show.
+        lost_a_batch = not isinstance(failure, KafkaError)
+        self._producer.suspect(producer, lost_a_batch=lost_a_batch)
         where = {"topic": name, "partition": partition.partition}
         log.warning("log.append_failed", error=repr(failure), **where)
         return False
@@ -334,21 +358,39 @@ def _parcels(
     return {TopicPartition(topic, number): parcel for number, parcel in parcels.items()}
 
 
+def _is_cancelled() -> bool:
+    """Whether somebody wants the current task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _filled(
     producer: AIOKafkaProducer, waiting: deque[_Parcel]
-) -> tuple[BatchBuilder, list[_Slice]]:
-    """A batch of the next records, as many as it holds; none where all were taken back."""
-    builder = producer.create_batch()
+) -> tuple[BatchBuilder | None, list[_Slice]]:
+    """A batch of the next records, as many as it holds; none where all were taken back.
+
+    No batch, but slices, where the library refuses a record: its parcel and what went in before.
+    """
     slices: list[_Slice] = []
-    while waiting:
-        parcel = waiting[0]
-        start = parcel.sent
-        all_in = parcel.taken_back or _add(builder, parcel)
-        if parcel.sent > start:
-            slices.append(_Slice(parcel, start, parcel.sent))
-        if not all_in:
-            break
-        waiting.popleft()
+    if not waiting:
+        return None, slices
+    try:
+        builder = producer.create_batch()
+        while waiting:
+            parcel = waiting[0]
+            start = parcel.sent
+            all_in = _add(builder, parcel)
+            if parcel.sent > start:
+                slices.append(_Slice(parcel, start, parcel.sent))
+            if not all_in:
+                break
+            waiting.popleft()
+    except Exception as error:  # noqa: BLE001 - nor may one record stop what waits behind it
+        parcel = waiting.popleft()
+        slices.append(_Slice(parcel, parcel.sent, len(parcel.records)))
+        parcel.sent = len(parcel.records)
+        log.error("log.batch_refused", error=repr(error))  # noqa: TRY400 - a trace has the record
+        return None, slices
     return builder, slices
 
 

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from shared import logging as logs
 from shared.log.kafka.cluster import Cluster, background_tasks, cancelled, stopped, until
@@ -87,7 +86,7 @@ class Producer:
             try:
                 async with asyncio.timeout(self._request_timeout.total_seconds()):
                     await producer.start()
-            except (KafkaError, OSError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: without a producer nothing goes
                 self._note(repr(error))
                 await stopped(producer)  # a start that failed leaves a dead object
                 await asyncio.sleep(_RETRY_AFTER_SECONDS)
