@@ -74,6 +74,8 @@ def decode(body: bytes, rules: DirectoryRules, submission: DirectorySubmission) 
             RefusalCode.INVALID_ENVELOPE, f"the file has more than {_MAX_COLUMNS} columns"
         )
     columns = _columns(table.header)
+    # Set aside with each bad row, so that the row says by itself what it meant.
+    header = table.header_text.encode("utf-8", "surrogateescape")
     decoded = Decoded()
     for row in table.rows():
         if row.number > rules.max_items:
@@ -81,7 +83,7 @@ def decode(body: bytes, rules: DirectoryRules, submission: DirectorySubmission) 
                 RefusalCode.TOO_MANY_ITEMS,
                 f"more than {rules.max_items} accounts in one request; split the file",
             )
-        _decode_row(decoded, row, table, columns, rules=rules, submission=submission)
+        _decode_row(decoded, row, table, columns, header, rules=rules, submission=submission)
     if not decoded.results:
         raise Refused(RefusalCode.INVALID_ENVELOPE, "the file holds no accounts")
     _tell_unknown(decoded, columns)
@@ -119,6 +121,7 @@ def _decode_row(
     row: CsvRow,
     table: CsvTable,
     columns: _Columns,
+    header: bytes,
     *,
     rules: DirectoryRules,
     submission: DirectorySubmission,
@@ -133,9 +136,8 @@ def _decode_row(
         said = _read(row, columns, decimal_comma=table.delimiter == ";")
         record = record_of(change_of(account, said, submission), rules)
     except InvalidMessage as error:
-        # With the header, so that what is set aside says by itself what it meant.
-        kept = (table.header_text + table.row_text).encode("utf-8", "surrogateescape")
-        decoded.reject(index, account, error.code, f"line {row.line}: {error.detail}", kept)
+        kept = table.row_text.encode("utf-8", "surrogateescape")
+        decoded.reject(index, account, error.code, f"line {row.line}: {error.detail}", kept, header)
         return
     result = Result(index, account, "retry")
     decoded.wait_for(result, DIRECTORY_CHANGES, record)

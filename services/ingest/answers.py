@@ -32,7 +32,8 @@ def answer_each(decoded: Decoded, request_id: str) -> Reply:
 def answer_few_words(decoded: Decoded, request_id: str) -> Reply:
     """For libraries that look at the status alone: 200 only where every item is safe somewhere.
 
-    What was rejected is in quarantine then, and listed for whoever reads the body.
+    What was rejected is in quarantine then, and listed for whoever reads the body. What quarantine
+    had no room for is lost: their libraries report a 400, and do not send it for ever.
     """
     if decoded.has("retry") or not decoded.are_rejects_kept:
         return send_again(decoded.results, request_id)
@@ -41,11 +42,13 @@ def answer_few_words(decoded: Decoded, request_id: str) -> Reply:
         return SUCCESS
     if len(rejected) == len(decoded.results):
         return all_rejected(decoded.results, request_id, shown=decoded.results)
+    if decoded.has_dropped():
+        return partial_failure(decoded.results, request_id)
     return some_rejected(len(decoded.results) - len(rejected), rejected)
 
 
 def partial_failure(results: Sequence[Result], request_id: str) -> Reply:
-    """400 although some items are accepted, for formats whose callers read nothing on success."""
+    """400 although some items are accepted: callers would read nothing on success."""
     rejected = sum(result.status == "rejected" for result in results)
     message = f"{rejected} of {len(results)} were rejected; the others are accepted"
     return error_reply(RefusalCode.PARTIAL_FAILURE, message, request_id, results=results)

@@ -4,8 +4,10 @@ The order of effects is that of the wire page: size, key, rate, body, envelope, 
 wait, answer. Each step stands in a module of its own; here they follow one another.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from msgspec.structs import replace
 
@@ -16,7 +18,7 @@ from services.ingest.inflight import Held
 from services.ingest.metrics import IngestMetrics
 from services.ingest.overflow import Overflow
 from services.ingest.publisher import Publisher
-from services.ingest.quarantine import Kept, Origin, Quarantine
+from services.ingest.quarantine import Aside, Origin, Quarantine
 from services.ingest.replies import RefusalCode, Refused, Reply
 from services.ingest.results import Decoded
 from services.ingest.wire import EventRules, FormatName, Submission, WireFormat
@@ -55,19 +57,40 @@ class Desk:
         `origin` is needed where something was rejected: without it nothing can be replayed.
         """
         self.admission.charge(key, len(decoded.results))
-        kept: list[Kept] = []
         if decoded.rejects:
-            kept = self.quarantine.take(
-                decoded, origin or Origin(format=wire_format, source=key.source)
-            )
-        await self.publisher.publish(
-            decoded, held, wire_format=wire_format, rejects=[each.record for each in kept]
-        )
-        self.quarantine.count(kept, are_durable=decoded.are_rejects_kept)
+            origin = origin or Origin(format=wire_format, source=key.source)
+            with self.quarantine.take(decoded, origin) as aside:
+                held.add_bytes(aside.size)
+                held.add_events(len(aside.records))
+                reply = await self._publish_beside(aside, decoded, held, wire_format, answer)
+        else:
+            await self.publisher.publish(decoded, held, wire_format=wire_format)
+            reply = answer(decoded)
         self.metrics.count(wire_format, decoded)
-        reply = answer(decoded)
         if reply.code is not None:
             self.metrics.refused.labels(reply.code).inc()
+        return reply
+
+    async def _publish_beside(
+        self,
+        aside: Aside,
+        decoded: Decoded,
+        held: Held,
+        wire_format: FormatName,
+        answer: Callable[[Decoded], Reply],
+    ) -> Reply:
+        """The good ones first: where all is sent again, each time would leave a copy of the bad."""
+        started = time.monotonic()
+        await self.publisher.publish(decoded, held, wire_format=wire_format)
+        reply = answer(decoded)
+        if reply.status == 503:
+            return reply
+        if aside.records:
+            waited = timedelta(seconds=time.monotonic() - started)
+            decoded.are_rejects_kept = await self.publisher.set_aside(aside.records, waited=waited)
+            if not decoded.are_rejects_kept:
+                reply = answer(decoded)
+        aside.settle(are_durable=decoded.are_rejects_kept)
         return reply
 
 

@@ -35,6 +35,8 @@ class Code(StrEnum):
     LOG_UNAVAILABLE = "log_unavailable"
 
 
+_MAX_NAME = 1_000
+
 RETRY_CODES = (Code.OVERLOADED, Code.NOT_DURABLE, Code.LOG_UNAVAILABLE)
 
 
@@ -93,12 +95,21 @@ class Parcel:
     pending: list[Result] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reject:
-    """A rejected item as it came."""
+    """A rejected item as it came, and what quarantine did with it."""
 
     result: Result
     item: bytes | Parsed
+    header: bytes = b""
+    """The first line of its file, where that says what the item means."""
+    is_dropped: bool = False
+    """It is beyond the bounds of quarantine, and so is nowhere."""
+
+    def forget(self) -> None:
+        """Of values only those that an answer may name the item by: they take much memory."""
+        if isinstance(self.item, Parsed):
+            self.item = Parsed(_names(self.item.value), 0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,7 +123,7 @@ class Decoded:
     """A result, and the earlier one of the same id whose end it shares."""
     rejects: list[Reject] = field(default_factory=list)
     are_rejects_kept: bool = True
-    """False where quarantine could not take them: the log did not answer."""
+    """False where quarantine could not take them: the log did not answer. Sent again, they are."""
     is_history: bool = False
     """The body itself said that all of it is from long ago."""
     skew_seconds: float | None = None
@@ -125,12 +136,13 @@ class Decoded:
         code: str,
         message: str,
         item: bytes | Parsed | None = None,
+        header: bytes = b"",
     ) -> None:
         """Its bytes, where there are any, go to quarantine."""
         result = Result(index, item_id, "rejected", code, message)
         self.results.append(result)
         if item is not None:
-            self.rejects.append(Reject(result, item))
+            self.rejects.append(Reject(result, item, header))
 
     def wait_for(self, result: Result, topic: str, record: Record) -> None:
         self.results.append(result)
@@ -146,3 +158,18 @@ class Decoded:
 
     def has(self, status: Status) -> bool:
         return any(result.status == status for result in self.results)
+
+    def has_dropped(self) -> bool:
+        """Whether a rejected item is nowhere; sent again, it would not be kept either."""
+        return any(reject.is_dropped for reject in self.rejects)
+
+
+def _names(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {}
+    stated = {name: value.get(name) for name in ("event", "uuid")}
+    return {
+        name: part
+        for name, part in stated.items()
+        if isinstance(part, int) or (isinstance(part, str) and len(part) <= _MAX_NAME)
+    }

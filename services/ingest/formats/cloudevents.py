@@ -70,9 +70,11 @@ def _binary(body: bytes, headers: Headers) -> Parsed:
     media_type = headers.get(b"content-type", b"").decode("latin-1")
     if media_type:
         event["datacontenttype"] = media_type
+    # As sent: what base64 adds is none of the sender's doing.
+    size = len(body) + sum(len(str(value)) for value in event.values())
     if body:
         event["data_base64"] = base64.b64encode(body).decode("ascii")
-    return Parsed(event, len(body) + sum(len(str(value)) for value in event.values()))
+    return Parsed(event, size)
 
 
 def _read(item: bytes | Parsed, _submission: Submission) -> Reading:
@@ -91,14 +93,19 @@ def _read(item: bytes | Parsed, _submission: Submission) -> Reading:
         properties=properties,
     )
     if not _NOT_KEPT.isdisjoint(properties):
-        if draft.account in (None, ""):
-            draft.account = properties.get("account_id", properties.get("tenant_id"))
-        if draft.user is None:
-            draft.user = properties.get("user_id")
+        draft.account = _first(
+            draft.account, properties.get("account_id"), properties.get("tenant_id")
+        )
+        draft.user = _first(draft.user, properties.get("user_id"))
         draft.properties = {
             name: value for name, value in properties.items() if name not in _NOT_KEPT
         }
     return Reading(draft, is_suspect or event.data_base64 is not None)
+
+
+def _first(*stated: object) -> object:
+    """Null and nothing are as absent."""
+    return next((value for value in stated if value not in (None, "")), None)
 
 
 def _id(event: _Event) -> str:

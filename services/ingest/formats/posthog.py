@@ -229,14 +229,15 @@ def _kept(event: _Event) -> object:
 
 def _answer_v1(decoded: Decoded, request_id: str) -> Reply:
     """Every uuid with what became of it; of equal ones the worst."""
-    rejects = {reject.result.index: reject.item for reject in decoded.rejects}
+    rejects = {reject.result.index: reject for reject in decoded.rejects}
     answers: dict[str, _Told] = {}
     for result in decoded.results:
-        name = _named(rejects.get(result.index)) if result.status == "rejected" else None
+        reject = rejects.get(result.index)
+        name = None if reject is None else _named(reject.item)
         uuid = result.id if name is None else _text(name.uuid)
         if uuid is None:  # So large that nobody looked inside before.
             return _unnamed(decoded, request_id)
-        told = _tell(result, name, decoded)
+        told = _tell(result, name, decoded, is_dropped=reject is not None and reject.is_dropped)
         if _RANKS[told.result] >= _RANKS[answers.get(uuid, _OK).result]:
             answers[uuid] = told
     body = _V1Body(answers)
@@ -248,7 +249,7 @@ def _answer_v1(decoded: Decoded, request_id: str) -> Reply:
     return Reply(status=200, body=data, headers=((b"retry-after", b"1"),) if again else ())
 
 
-def _tell(result: Result, name: _Name | None, decoded: Decoded) -> _Told:
+def _tell(result: Result, name: _Name | None, decoded: Decoded, *, is_dropped: bool) -> _Told:
     match result.status:
         case "accepted" if not result.warnings:
             return _OK
@@ -258,7 +259,7 @@ def _tell(result: Result, name: _Name | None, decoded: Decoded) -> _Told:
         case "retry":
             return _Told("retry", f"{result.code}: {result.message}")
     why = f"{result.code}: {_why(result)}"
-    if not _is_of_no_account(result, name):
+    if is_dropped or not _is_of_no_account(result, name):
         return _Told("drop", why)
     # Nobody hears of a warning: as in V0, it may be given only for what is safe somewhere.
     return _Told("warning" if decoded.are_rejects_kept else "retry", why)
@@ -278,8 +279,11 @@ def _answer_v0(decoded: Decoded, request_id: str) -> Reply:
         return send_again(decoded.results, request_id)
     if not rejected:
         return _ALL_GOOD
-    if len(rejected) == len(decoded.results) and not _are_of_no_account(decoded):
+    is_lost = decoded.has_dropped()
+    if len(rejected) == len(decoded.results) and (is_lost or not _are_of_no_account(decoded)):
         return all_rejected(decoded.results, request_id, shown=decoded.results)
+    if is_lost:
+        return partial_failure(decoded.results, request_id)
     body = _V0Body(
         status=1,
         accepted=len(decoded.results) - len(rejected),

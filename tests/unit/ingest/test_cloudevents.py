@@ -97,6 +97,22 @@ def test_a_binary_one_has_its_attributes_in_the_headers() -> None:
     assert codes(take(b"<n/>", **attributes)) == ["invalid_json"]
 
 
+def test_a_binary_one_may_be_as_large_as_any_other() -> None:
+    attributes = {"ce_id": "1", "ce_source": "s", "ce_type": "t", "ce_subject": "acme"}
+    for size, code in ((60_000, None), (66_000, "event_too_large")):
+        body = json.dumps({"x": "y" * size}).encode()
+        assert codes(take(body, ce_specversion="1.0", **attributes)) == [code]
+        assert codes(take(event(data={"x": "y" * size}))) == [code]
+
+
+@pytest.mark.parametrize("absent", [None, ""])
+def test_null_and_nothing_are_as_absent(absent: object) -> None:
+    data = {"account_id": absent, "tenant_id": "acme", "user_id": "ada"}
+    whole = {**event(data=data), "subject": absent, "userid": absent}
+    [taken] = events(take(whole))
+    assert (taken.account, taken.user) == ("acme", hash_user(USER_KEY, "ada"))
+
+
 @pytest.mark.parametrize("data", [None, "text", 3, [1]], ids=["none", "text", "a number", "a list"])
 def test_data_of_another_kind_is_an_event_all_the_same(data: object) -> None:
     [taken] = events(take(event(data=data)))

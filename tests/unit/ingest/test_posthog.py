@@ -667,3 +667,19 @@ def test_any_bytes_are_refused_or_answered(body: bytes) -> None:
             wire.answer(stored(decoded.take(wire, body, submission)), "r")
         except Refused as refused:
             assert refused.message  # noqa: PT017 - both ends are designed
+
+
+def test_nothing_is_called_safe_that_quarantine_had_no_room_for() -> None:
+    bad = describe("project", "p1")
+    for wire, status, says in ((V1, 200, b'"drop"'), (V0, 400, b"partial_failure")):
+        result = take(wire, capture(), bad)
+        for each in result.results:
+            each.status = "accepted" if each.status == "retry" else each.status
+        assert b"partial_failure" not in wire.answer(result, "r").body
+        result.rejects[0].is_dropped = True
+        reply = wire.answer(result, "r")
+        assert reply.status == status
+        assert says in reply.body
+    alone = take(V0, bad)
+    alone.rejects[0].is_dropped = True
+    assert V0.answer(alone, "r").code == "all_rejected"

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,12 +12,13 @@ from prometheus_client import CollectorRegistry
 
 from services.ingest import account_rows, directory
 from services.ingest.buckets import Buckets
-from services.ingest.cleaning import Cleaning
+from services.ingest.cleaning import MAX_BYTES, MAX_HASHES, MAX_VALUES
 from services.ingest.directory import DirectoryRules, DirectorySubmission
 from services.ingest.formats import segment
 from services.ingest.inflight import InFlight
+from services.ingest.items import Parsed
 from services.ingest.metrics import IngestMetrics
-from services.ingest.quarantine import Kept, Origin, Quarantine
+from services.ingest.quarantine import Origin, Quarantine
 from services.ingest.replay import Replayer
 from services.ingest.results import Decoded
 from services.ingest.routes import EVENT_PATHS
@@ -74,11 +75,11 @@ def origin_of(path: str, submission: Submission) -> Origin:
 
 def set_aside(
     body: bytes | object, *, path: str = "/v1/events", **changes: Any
-) -> tuple[Decoded, list[Kept]]:
+) -> tuple[Decoded, list[Record]]:
     """What quarantine keeps of a request."""
     submission = msgspec.structs.replace(SUBMISSION, path=path, **changes)
     found = decoded.take(EVENT_PATHS[path], body, submission)
-    return found, Ward().quarantine.take(found, origin_of(path, submission))
+    return found, Ward().quarantine.take(found, origin_of(path, submission)).records
 
 
 def stored(record: Record, *, offset: int = 7) -> Rejected:
@@ -97,8 +98,7 @@ def stored(record: Record, *, offset: int = 7) -> Rejected:
 
 
 def only(body: bytes | object, *, path: str = "/v1/events", **changes: Any) -> Rejected:
-    _, kept = set_aside(body, path=path, **changes)
-    [(_, record)] = kept
+    _, [record] = set_aside(body, path=path, **changes)
     return stored(record)
 
 
@@ -140,11 +140,10 @@ BAD: Mapping[str, object] = {
 @pytest.mark.parametrize("code", BAD)
 def test_each_bad_item_is_kept_as_it_came_with_its_reason(code: str) -> None:
     data = json.dumps(BAD[code]).encode()
-    found, kept = set_aside(b"[" + data + b"]")
-    [(kept_code, record)] = kept
+    found, [record] = set_aside(b"[" + data + b"]")
     rejected = stored(record)
     [result] = found.results
-    assert kept_code == result.code == rejected.code == code
+    assert result.code == rejected.code == code
     assert rejected.value == data
     assert rejected.reason == result.message
     assert (rejected.stage, rejected.source) == ("ingest.decode", "app")
@@ -169,10 +168,24 @@ def test_the_key_is_the_account_else_the_source(body: object, account: str | Non
     assert rejected.key == (account or "app").encode()
 
 
-def test_a_line_that_is_no_json_is_kept_too() -> None:
+@pytest.mark.parametrize(
+    ("line", "shape"),
+    [
+        (b'{"id":"1",', b'{"xx":"x",'),
+        (b"{'user_id':'bob'}", b"{'xxxxxxx':'xxx'}"),
+        (b'{"user_id" : bob, "n": 17.5}', b'{"xxxxxxx" : xxx, "x": xxxx}'),
+        (b'{"x":"bob\\u0040x.com" b\xc3\xb6b}', b'{"x":"xxx\\xxxxxxxxxx" xxx}'),
+        (b'{"userid": bob%40x.com} bob@localhost', b'{"xxxxxx": xxxxxxxxxxx} xxxxxxxxxxxxx'),
+        (b'{"x": caf\xe9}', b'{"x": xxxx}'),
+        (b'{"x":' + b"y" * 1_000, b'{"x":' + b"x" * 251),
+    ],
+)
+def test_of_a_line_that_is_no_json_only_the_shape_is_kept(line: bytes, shape: bytes) -> None:
     headers = {b"content-type": b"application/x-ndjson"}
-    rejected = only(b'{"id":"1",\n' + json.dumps(item()).encode(), headers=headers)
-    assert (rejected.code, rejected.value) == ("invalid_json", b'{"id":"1",')
+    rejected = only(line + b"\n" + json.dumps(item()).encode(), headers=headers)
+    assert (rejected.code, rejected.value) == ("invalid_json", shape)
+    assert rejected.said["cut"] == str(len(line))
+    assert rejected.why_not_replayable is not None
 
 
 def test_an_item_that_only_the_patient_parser_reads_comes_back_the_same() -> None:
@@ -191,7 +204,8 @@ def test_what_is_too_large_is_cut_and_says_so(size: int) -> None:
     assert rejected.size <= MAX_ITEM_BYTES
     assert rejected.said["cut"] == str(len(body))
     assert "cut" in (rejected.why_not_replayable or "")
-    assert ADA.encode() not in (rejected.value or b"")
+    assert b"ada" not in (rejected.value or b"")
+    assert b"yyy" not in (rejected.value or b"")
 
 
 def test_what_grows_over_the_limit_while_it_is_cleaned_is_cut() -> None:
@@ -244,19 +258,104 @@ def test_people_are_hashed_and_a_replay_knows_them(path: str) -> None:
     assert event(replayer(source).records(rejected)).user == hashed(ADA)
 
 
+def packed(data: bytes, **stated: object) -> dict[str, object]:
+    """An event whose data travels as bytes."""
+    data_base64 = base64.b64encode(data).decode()
+    event = {"specversion": "1.0", "id": "1", "source": "s", "type": "t"}
+    return {**event, "data_base64": data_base64, **stated}
+
+
 def test_data_that_travelled_as_bytes_is_cleaned_too() -> None:
-    data = base64.b64encode(json.dumps({"user_id": ADA, "n": 1}).encode()).decode()
-    body = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data_base64": data}
+    body = packed(json.dumps({"user_id": ADA, "n": 1}).encode())
     rejected = only(body, path="/api/v1/events")
-    [kept] = [
-        json.loads(base64.b64decode(value))
-        for name, value in json.loads(rejected.value or b"").items()
-        if name == "data_base64"
-    ]
-    assert kept == {"user_id": hashed(ADA), "n": 1}
+    kept = json.loads(rejected.value or b"")
+    assert kept["data"] == {"user_id": hashed(ADA), "n": 1}
+    assert "data_base64" not in kept
     source = Source(name="app", default_account="acme")
     found = event(replayer(source).records(rejected))
     assert (found.user, found.properties) == (hashed(ADA), {"n": 1})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        packed(b"", data_base64=base64.b64encode(b'{"user_id":"bob-7"}').decode() + "!"),
+        packed(b'{"user_id":"bob-7"'),
+        packed(b'<user id="bob-7"/>', datacontenttype="text/xml"),
+    ],
+    ids=["no base64", "no JSON", "not meant as JSON"],
+)
+def test_bytes_that_hold_no_data_are_not_kept(body: dict[str, object]) -> None:
+    rejected = only(body, path="/api/v1/events")
+    kept = json.loads(rejected.value or b"")
+    assert kept == {**body, "data_base64": ""}
+    source = Source(name="app", default_account="acme")
+    if "datacontenttype" in body:
+        assert event(replayer(source).records(rejected)).properties == {}
+    else:
+        with pytest.raises(InvalidMessage, match="invalid_"):
+            replayer(source).records(rejected)
+
+
+def test_a_binary_event_of_the_largest_size_is_kept_whole() -> None:
+    headers = {
+        b"ce-specversion": b"1.0",
+        b"ce-id": b"1",
+        b"ce-source": b"s",
+        b"ce-type": b"t",
+    }
+    data = {"x": "y" * 60_000}
+    rejected = only(json.dumps(data).encode(), path="/api/v1/events", headers=headers)
+    assert rejected.code == "missing_account"
+    source = Source(name="app", default_account="acme")
+    assert event(replayer(source).records(rejected)).properties == data
+
+
+NAMED = {
+    "user": {"id": "bob-7", "uuid": "bob-7"},
+    "users": [{"id": "bob-7"}, "bob-7"],
+    "context": {"traits": {"id": "bob-7"}, "person": {"key": "bob-7"}},
+    "$set": {"id": "bob-7"},
+    "uid": "bob-7",
+    "user_ids": ["bob-7", 17],
+    "customerId": "bob-7",
+    "customer": {"id": "bob-7"},
+    "Member IDs": ["bob-7"],
+    "emails": ["bob-7"],
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_people_are_found_under_all_their_names(name: str) -> None:
+    kept = only(item(type=None, properties={name: NAMED[name]})).value or b""
+    assert b"bob-7" not in kept
+    assert b"17" not in kept
+    assert hashed("bob-7").encode() in kept
+
+
+def test_how_many_people_there_are_is_no_name() -> None:
+    body = item(type=None, properties={"users": 25, "emails": [3], "plan": {"id": 7}})
+    assert only(body).value == msgspec.json.encode(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (f"to {ADA}, please", f"to {hashed(ADA)}, please"),
+        (f"'{ADA}'.", f"'{hashed(ADA)}'."),
+        ("bob%40x.com", hashed("bob%40x.com")),
+        ("a%20bob%40x.com", hashed("a%20bob%40x.com")),
+        ("bob@localhost", hashed("bob@localhost")),
+        ("b\u00f6b@ex\u00e4mple.de", hashed("b\u00f6b@ex\u00e4mple.de")),
+        ("bob@x.com'ann@y.com", hashed("bob@x.com'ann@y.com")),
+        ("bob%40x.com%2Cann%40y.com", hashed("bob%40x.com%2Cann%40y.com")),
+        ("@example and 100% @ home", "@example and 100% @ home"),
+        ("%4", "%4"),
+    ],
+)
+def test_addresses_are_found_in_text_as_people_write_them(text: str, kept: str) -> None:
+    rejected = only(item(type=None, properties={"note": text}))
+    assert json.loads(rejected.value or b"")["properties"] == {"note": kept}
 
 
 def test_a_hash_from_outside_is_a_name_like_any_other() -> None:
@@ -315,49 +414,102 @@ def test_a_key_in_an_item_is_blotted_out() -> None:
     key = "prn_live_" + "a" * 12 + "_" + "b" * 32 + "_" + "c" * 6
     for body in ({"writeKey": key}, {"account_id": key}, {"x": [f"say {key}"]}):
         assert b"bbb" not in (only(item(type=None, **body)).value or b"")
-    assert (
-        b"bbb"
-        not in Cleaning(hashed, is_account=False, is_csv=False)
-        .item(b'{"key": "' + key.encode())
-        .value
-    )
-
-
-def test_what_does_not_parse_is_cleaned_by_its_looks() -> None:
-    broken = b'{"user_id": "4\\"2", "distinct_id":77, "x": "to ada@example.com", "userId": "half'
-    value, is_whole = Cleaning(hashed, is_account=False, is_csv=False).item(broken)
-    assert is_whole
-    assert value.startswith(b'{"user_id": "u1:')
-    for gone in (b"ada@", b'4\\"2', b":77", b"half"):
-        assert gone not in value
 
 
 def test_beyond_its_bound_a_source_is_counted_and_others_are_not_hit() -> None:
     ward = Ward(rate=2, burst=3)
     body = [item(id=str(number), type=None) for number in range(5)]
-    found = decoded.take(EVENT_PATHS["/v1/events"], body, SUBMISSION)
-    origin = origin_of("/v1/events", SUBMISSION)
-    kept = ward.quarantine.take(found, origin)
-    assert [stored(each.record).value for each in kept] == list(map(msgspec.json.encode, body[:3]))
+
+    def kept(source: str) -> tuple[Sequence[Record], Decoded]:
+        submission = msgspec.structs.replace(SUBMISSION, source=Source(name=source))
+        found = decoded.take(EVENT_PATHS["/v1/events"], body, submission)
+        with ward.quarantine.take(found, origin_of("/v1/events", submission)) as aside:
+            aside.settle(are_durable=True)
+        return aside.records, found
+
+    records, found = kept("app")
+    assert [stored(each).value for each in records] == list(map(msgspec.json.encode, body[:3]))
+    assert [reject.is_dropped for reject in found.rejects] == [False] * 3 + [True] * 2
+    assert found.has_dropped()
     assert ward.metric("quarantine_dropped", reason="rate") == 2
 
-    other = msgspec.structs.replace(SUBMISSION, source=Source(name="other"))
-    assert len(ward.quarantine.take(found, origin_of("/v1/events", other))) == 3
+    assert len(kept("other")[0]) == 3
     ward.now += 1  # two more tokens
-    assert len(ward.quarantine.take(found, origin)) == 2
+    assert len(kept("app")[0]) == 2
     assert ward.metric("quarantine_dropped", reason="rate") == 2 + 2 + 3
 
 
 def test_what_is_kept_is_counted_by_code_once_the_log_has_it() -> None:
+    ward = Ward(rate=1, burst=5)
+    assert ward.metric("quarantined", code="missing_type") == 0
+    assert ward.metric("quarantine_dropped", reason="size") == 0
+    found = decoded.take(EVENT_PATHS["/v1/events"], [item(type=None)] * 6, SUBMISSION)
+    origin = origin_of("/v1/events", SUBMISSION)
+    with ward.quarantine.take(found, origin):
+        pass  # The caller will send all of it again.
+    assert ward.metric("quarantine_dropped", reason="rate") == 0
+    with ward.quarantine.take(found, origin) as aside:
+        aside.settle(are_durable=False)
+    assert ward.metric("quarantined", code="missing_type") == 0
+    assert ward.metric("quarantine_dropped", reason="log") == 5
+    assert ward.metric("quarantine_dropped", reason="rate") == 1
+    with ward.quarantine.take(found, origin) as aside:
+        aside.settle(are_durable=True)
+    assert ward.metric("quarantined", code="missing_type") == 5
+
+
+LARGE: Mapping[str, tuple[int, object]] = {
+    "bytes": (MAX_BYTES // 60_000, {"x": "y" * 60_000}),
+    "values": (MAX_VALUES // 5_000, {"x": [0] * 4_990}),
+    "addresses": (MAX_HASHES // 500, {"x": " ".join(f"{n}@b.c" for n in range(499))}),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_one_request_keeps_the_others_waiting_for_so_long_at_most(kind: str) -> None:
+    most, properties = LARGE[kind]
     ward = Ward()
-    assert ward.metric("quarantined", code="missing_type") == 0
-    found = decoded.take(EVENT_PATHS["/v1/events"], [item(type=None)] * 2, SUBMISSION)
-    kept = ward.quarantine.take(found, origin_of("/v1/events", SUBMISSION))
-    ward.quarantine.count(kept, are_durable=False)
-    assert ward.metric("quarantined", code="missing_type") == 0
-    assert ward.metric("quarantine_dropped", reason="log") == 2
-    ward.quarantine.count(kept, are_durable=True)
-    assert ward.metric("quarantined", code="missing_type") == 2
+    body = [item(id=str(number), type=None, properties=properties) for number in range(most + 3)]
+    found = decoded.take(EVENT_PATHS["/v1/events"], body, SUBMISSION)
+    with ward.quarantine.take(found, origin_of("/v1/events", SUBMISSION)) as aside:
+        aside.settle(are_durable=True)
+    assert [reject.is_dropped for reject in found.rejects] == [False] * most + [True] * 3
+    assert len(aside.records) == most
+    assert ward.metric("quarantine_dropped", reason="size") == 3
+
+
+def test_the_rows_of_a_file_have_the_same_bounds() -> None:
+    header = b"id," + b",".join(b"c%d" % number for number in range(990)) + b"\n"
+    body = header + (b",a@b.c" * 990 + b"\n") * 200
+    ward = Ward()
+    found = account_rows.decode(body, DIRECTORY_RULES, SAYS)
+    origin = Origin(
+        format=FormatName.DIRECTORY, source="crm", received_at=NOW, operation="patch", is_csv=True
+    )
+    with ward.quarantine.take(found, origin) as aside:
+        aside.settle(are_durable=True)
+    assert len(aside.records) == MAX_HASHES // 990
+    assert all(b"@" not in (record.value or b"") for record in aside.records)
+    assert ward.metric("quarantine_dropped", reason="size") == 200 - len(aside.records)
+
+
+def test_the_header_of_a_file_is_held_once_however_many_rows_are_bad() -> None:
+    body = b"id," + b"c" * 60_000 + b"\n" + b",\n" * 1_000
+    found = account_rows.decode(body, DIRECTORY_RULES, SAYS)
+    assert len({id(reject.header) for reject in found.rejects}) == 1
+    assert sum(len(reject.item) for reject in found.rejects if isinstance(reject.item, bytes)) < (
+        10_000
+    )
+
+
+def test_what_waits_for_the_log_holds_no_values_any_more() -> None:
+    body = b'[{"event":"$set","uuid":"u-1","x":[NaN,{},{}]},[{}],{"uuid":"' + b"u" * 2_000 + b'"}]'
+    found, _ = set_aside(body)
+    assert [reject.item for reject in found.rejects] == [
+        Parsed({"event": "$set", "uuid": "u-1"}, 0),
+        Parsed({}, 0),
+        Parsed({}, 0),
+    ]
 
 
 def test_a_replay_comes_out_the_same_each_time() -> None:
@@ -375,9 +527,8 @@ def test_a_replay_comes_out_the_same_each_time() -> None:
 
 def test_without_an_id_it_takes_the_one_that_its_request_gave_it() -> None:
     body = [item(), item(id=None, account_id=None)]
-    _, kept = set_aside(body, idempotency_key="req-9")
+    _, [record] = set_aside(body, idempotency_key="req-9")
     source = Source(name="app", default_account="acme")
-    [(_, record)] = kept
     assert event(replayer(source).records(stored(record))).id == "req-9-1"
 
 
@@ -445,7 +596,7 @@ def accounts(found: Decoded, submission: DirectorySubmission, **said: Any) -> li
         operation=submission.operation,
         **said,
     )
-    return [stored(kept.record) for kept in Ward().quarantine.take(found, origin)]
+    return [stored(record) for record in Ward().quarantine.take(found, origin).records]
 
 
 SAYS = DirectorySubmission(source="crm", received_at=NOW, operation="patch")
@@ -506,6 +657,33 @@ def test_a_csv_row_comes_back_with_its_owner() -> None:
     assert b"ada@" not in (rejected.value or b"")
     change = changed(mended(rejected, b"-1", b"5"))
     assert (change.fields.seats, change.fields.owner) == (5, "csm@vendor.example")
+
+
+def csv_rejected(body: bytes) -> bytes:
+    [rejected] = accounts(account_rows.decode(body, DIRECTORY_RULES, SAYS), SAYS, is_csv=True)
+    return rejected.value or b""
+
+
+def test_a_cell_is_cleaned_by_the_name_of_its_column() -> None:
+    body = b'id,seats,User ID,email,bob@x.com\nacme,-1,bob-7,,"a\nb"\n'
+    kept = csv_rejected(body).decode()
+    assert kept.splitlines() == [
+        f"id,seats,User ID,email,{hashed('bob@x.com')}",
+        f'acme,-1,{hashed("bob-7")},,"a',
+        'b"',
+    ]
+
+
+def test_a_row_with_nothing_to_hide_is_kept_as_it_came() -> None:
+    body = b"id;seats\r\nacme;'-1' \r\n"
+    assert csv_rejected(body) == body
+
+
+@pytest.mark.parametrize("row", [b"acme,-1,bob-7,bob@x.com,more\n", b'acme,"-1"x,bob@x.com\n'])
+def test_of_a_row_that_is_none_only_the_shape_is_kept(row: bytes) -> None:
+    kept = csv_rejected(b"id,seats,contact\n" + row)
+    assert b"bob" not in kept
+    assert kept.count(b",") == row.count(b",")
 
 
 def test_a_line_that_held_two_accounts_is_not_two_accounts_now() -> None:
