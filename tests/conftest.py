@@ -15,6 +15,7 @@ from shared.database import open_engine
 from shared.lifecycle import Frame, new_frame
 from shared.log.postgres import PostgresLog, open_postgres_log
 from tests.databases import DatabaseServer, running_server, temporary_folder
+from tests.faults.load import IN_FULL
 
 pytest_plugins = ["tests.kafka_fixtures", "tests.parallel"]
 
@@ -51,6 +52,16 @@ def logged(
 ) -> Callable[[], str]:
     """All that was logged, whether or not an earlier test has configured logging."""
     return lambda: capsys.readouterr().out + caplog.text
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long ones to `make faults`."""
+    if IN_FULL:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 @pytest.hookimpl(tryfirst=True)

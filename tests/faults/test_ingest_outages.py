@@ -40,7 +40,6 @@ from tests.faults.site import (
 RECOVERY_SECONDS = 10.0
 """After the fault, for requests and for keys: a new one is known, and so would a revoked one be."""
 QUIET_SECONDS = 2.0
-LONG = "takes long: `make faults` runs it (FAULT_SEEDS=5)"
 
 Act = Callable[[Stage], Awaitable[None]]
 
@@ -199,7 +198,7 @@ def last_refused(ledger: Ledger, since: float) -> float:
     return max(times, default=since)
 
 
-@pytest.mark.skipif(not IN_FULL, reason=LONG)
+@pytest.mark.long
 async def test_more_callers_than_it_can_hold_are_told_so_and_memory_is_bounded(
     tmp_path: Path,
 ) -> None:
@@ -227,7 +226,7 @@ async def test_more_callers_than_it_can_hold_are_told_so_and_memory_is_bounded(
         assert missing(ledger.accepted, await at.site.stored()) == []
 
 
-@pytest.mark.skipif(not IN_FULL, reason=LONG)
+@pytest.mark.long
 async def test_a_client_that_hangs_up_while_the_log_is_slow_cancels_no_append(
     tmp_path: Path,
 ) -> None:

@@ -119,7 +119,7 @@ async def test_a_body_that_outlasts_the_flush_is_told_to_come_again(site: Site) 
     assert answer.code == "shutting_down"
 
 
-@pytest.mark.skipif(not IN_FULL, reason="takes long: `make faults` runs it (FAULT_SEEDS=5)")
+@pytest.mark.long
 async def test_sigterm_while_the_log_is_away_ends_in_time_and_answers_all(tmp_path: Path) -> None:
     now, ledger = asyncio.get_running_loop().time, Ledger()
     async with (
