@@ -9,7 +9,7 @@ EXTRAS := ingest scoring notifier training embedded local
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links
 DATA ?= $(PERENNIAL_TEST_DATA)
-# Test processes: on two cores this many are fastest, as the tests mostly wait. 0: one after another.
+# Test processes: more than cores, as the tests mostly wait. 0: one after another.
 WORKERS ?= 3
 
 .PHONY: help

@@ -167,7 +167,7 @@ def _leave_alone_what_is_there() -> None:
     """Keep the garbage collector from looking at modules and settings again and again.
 
     Almost nothing that a request makes is part of a cycle, yet with Python's own limits the search
-    for cycles takes a quarter of a small request's time and is seen as pauses.
+    for cycles took about 25 us of each small request to ingest, and is seen as pauses.
     """
     gc.collect()
     gc.freeze()

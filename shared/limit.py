@@ -8,7 +8,7 @@ from typing import Self
 class Limit:
     """As `asyncio.timeout`: raises TimeoutError inside its `with` once the seconds have passed.
 
-    It costs a third (1.3 us of 4.4 under uvloop), and a request meets several.
+    It costs half (measured under uvloop: 1.8 us instead of 3.4), and a request meets several.
     """
 
     __slots__ = ("_cancelling", "_handle", "_has_expired", "_seconds", "_task")

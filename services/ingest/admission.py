@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from services.ingest.bodies import Body, BodyLimits, encoding_of, inflate
+from services.ingest.bodies import Body, BodyLimits, Room, encoding_of, inflate
 from services.ingest.buckets import Buckets
 from services.ingest.inflight import Held
 from services.ingest.metrics import IngestMetrics
@@ -158,7 +158,7 @@ class Admission:
             )
 
     async def _plain_body(
-        self, request: Request, encoding: str, held: Held | _Stranger, limits: BodyLimits
+        self, request: Request, encoding: str, held: Room, limits: BodyLimits
     ) -> bytes:
         data = await request.body.read(limits, held)
         self._metrics.body_bytes_sent.observe(len(data))

@@ -9,10 +9,10 @@ from shared.errors import InvalidMessage
 MAX_ID_LENGTH = 200
 MAX_TYPE_LENGTH = 100
 
-_PLACEHOLDERS = frozenset(
+PLACEHOLDERS = frozenset(
     {"null", "undefined", "none", "nil", "nan", "n/a", "[object object]", "(null)", "<nil>"}
 )
-_USER_PLACEHOLDERS = _PLACEHOLDERS | {
+USER_PLACEHOLDERS = PLACEHOLDERS | {
     "",
     "0",
     "-1",
@@ -81,7 +81,7 @@ def _account(text: str, field: str) -> str:
         raise InvalidMessage(
             Code.INVALID_ACCOUNT, f"{field}: must have at most {MAX_ID_LENGTH} characters"
         )
-    if plain in _PLACEHOLDERS:
+    if plain in PLACEHOLDERS:
         raise InvalidMessage(Code.INVALID_ACCOUNT, f"{field}: is a placeholder, not an account")
     return text
 
@@ -94,7 +94,7 @@ def is_user(text: str) -> bool:
         raise InvalidMessage(
             Code.INVALID_FIELD, f"user_id: must have at most {MAX_ID_LENGTH} characters"
         )
-    return text.strip().lower() not in _USER_PLACEHOLDERS
+    return text.strip().lower() not in USER_PLACEHOLDERS
 
 
 @lru_cache(maxsize=4096)

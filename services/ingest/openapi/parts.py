@@ -8,7 +8,12 @@ import re
 from typing import Any, TypeAlias
 
 from services.ingest.events import MAX_PROPERTIES
-from services.ingest.identity import MAX_ID_LENGTH, MAX_TYPE_LENGTH
+from services.ingest.identity import (
+    MAX_ID_LENGTH,
+    MAX_TYPE_LENGTH,
+    PLACEHOLDERS,
+    USER_PLACEHOLDERS,
+)
 from services.ingest.replies import STATUS, RefusalCode
 from services.ingest.results import Code, WarningCode
 from shared.http import Fault
@@ -50,30 +55,6 @@ def _none_of(*words: str) -> str:
     return f"^(?![{BLANK}]*({alternatives})[{BLANK}]*$){_SOME_TEXT}"
 
 
-NO_ACCOUNTS = (
-    "null",
-    "undefined",
-    "none",
-    "nil",
-    "nan",
-    "n/a",
-    "[object object]",
-    "(null)",
-    "<nil>",
-)
-NOBODIES = (
-    *NO_ACCOUNTS,
-    "0",
-    "-1",
-    "anonymous",
-    "guest",
-    "unknown",
-    "not_authenticated",
-    "true",
-    "false",
-    "00000000-0000-0000-0000-000000000000",
-)
-
 STORABLE = f"^{_ANY_TEXT}$"
 NOT_BLANK = f"^{_SOME_TEXT}"
 
@@ -81,14 +62,14 @@ ACCOUNT: Json = {
     "type": ["string", "integer"],
     "minLength": 1,
     "maxLength": MAX_ID_LENGTH,
-    "pattern": _none_of(*NO_ACCOUNTS),
+    "pattern": _none_of(*sorted(PLACEHOLDERS)),
     "description": "Not blank, and no placeholder such as `null` or `undefined`.",
 }
 PERSON: Json = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_ID_LENGTH,
-    "pattern": _none_of(*NOBODIES),
+    "pattern": _none_of(*sorted(USER_PLACEHOLDERS - {""})),
     "description": "Not blank, and no placeholder such as `null` or `anonymous`.",
 }
 EVENT_ID: Json = {

@@ -36,8 +36,8 @@ from shared.log.partitioner import murmur2
 
 _LOOK_UP_SECONDS = 2.0
 _GATHER_SECONDS = 0.001
-"""A moment for the records right behind the first. Small requests then share a batch with four
-others instead of two, which takes a tenth off what each costs here and at the broker."""
+"""A moment for the records right behind the first, as each batch costs more than its records.
+Measured with 64 callers of one event each: 4.3 records in a batch instead of 2.9."""
 
 # Accounts come back: their hash, in plain Python, costs ten times the look-up.
 _hash = lru_cache(maxsize=65_536)(murmur2)
@@ -259,8 +259,8 @@ class Appender:
         try:
             while True:
                 while lane.waiting:
-                    producer = await self._producer.ready()
                     await asyncio.sleep(_GATHER_SECONDS)
+                    producer = await self._producer.ready()
                     builder, slices = _filled(producer, lane.waiting)
                     durable = False
                     try:
