@@ -1,1 +1,1 @@
-"""One module per wire format: `decode` (body to results), `answer` (results to reply)."""
+"""One module per wire format, each with a `WireFormat`: its key, its items, its answer."""
