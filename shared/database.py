@@ -67,11 +67,13 @@ async def open_engine(
 async def driver(connection: AsyncConnection) -> asyncpg.Connection:
     """The driver's own connection under SQLAlchemy's, for COPY and arrays in the hot paths.
 
-    What runs on it is part of the same transaction only once SQLAlchemy has begun it: execute a
-    statement through `connection` first.
+    What runs on it is part of the transaction of `connection`, where it is in one.
     """
     raw = await connection.get_raw_connection()
     inner: asyncpg.Connection = raw.driver_connection
+    if connection.in_transaction() and not inner.is_in_transaction():
+        # SQLAlchemy tells PostgreSQL of its transaction with the first statement of its own.
+        await connection.exec_driver_sql("SELECT 1")
     return inner
 
 

@@ -22,14 +22,14 @@ _LOCK_KEY = 5_203_114_250_921
 log = logs.get(__name__)
 
 
-async def upgrade(database_url: str) -> None:
-    """Migrate to the newest revision; several processes at once wait for each other."""
+async def upgrade(database_url: str, *, to: str | None = None) -> None:
+    """Migrate to the newest revision, or to `to`; several processes at once wait for each other."""
     engine = plain_engine(database_url)
     try:
         for attempt in range(_TRIES):
             try:
                 async with engine.connect() as connection:
-                    await connection.run_sync(_upgrade)
+                    await connection.run_sync(_upgrade, to or _newest())
                     await connection.commit()
             except DBAPIError as error:
                 # lock_timeout: a long transaction is in the way; waiting in the lock queue would
@@ -52,19 +52,19 @@ async def is_current(database_url: str) -> bool:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection) -> None:
-    if _current(connection) == _newest():
+def _upgrade(connection: Connection, revision: str | None) -> None:
+    if _current(connection) == revision:
         return
     connection.rollback()
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
     connection.execute(text("SET lock_timeout = '2s'"))
     connection.commit()
     try:
-        log.info("migrations.running", newest=_newest())
+        log.info("migrations.running", newest=revision)
         config = Config()
         config.set_main_option("script_location", str(FOLDER))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision or "head")
         connection.commit()
     finally:
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})

@@ -124,7 +124,8 @@ class Consumer(Protocol):
     """
 
     async def fetch(self, *, max_records: int, wait: timedelta) -> Sequence[Batch]:
-        """The next batches, at most one per partition, empty after `wait` without records.
+        """The next batches, at most one per partition and each of at most `max_records`; empty
+        after `wait` without records.
 
         Never raises because the log is away: it waits and returns nothing.
         """

@@ -16,6 +16,7 @@ from shared.database import is_away
 from shared.log import Batch, Lag, LogUnavailable, StoredRecord, TopicPartition
 
 _POLL_SECONDS = 0.05
+_PARTITIONS_AT_ONCE = 4
 _AWAY_SECONDS = 0.2
 _LONGEST_HEARTBEAT_SECONDS = 1.0
 _Header = tuple[str, bytes]
@@ -108,10 +109,7 @@ class PostgresConsumer:
         self._turn += 1
         start = self._turn % len(behind) if behind else 0
         batches: list[Batch] = []
-        room = max_records
-        for partition in behind[start:] + behind[:start]:
-            if room <= 0:
-                break
+        for partition in (behind[start:] + behind[:start])[:_PARTITIONS_AT_ONCE]:
             position = self._positions.get(partition, 0)
             rows = await self._pool.fetch(
                 'SELECT "offset", key, value, headers, appended_at FROM log.records'
@@ -120,7 +118,7 @@ class PostgresConsumer:
                 partition.topic,
                 partition.partition,
                 position,
-                room,
+                max_records,
             )
             if self._generation != generation:
                 return []
@@ -136,7 +134,6 @@ class PostgresConsumer:
             self._positions[partition] = batch.next
             self._last_handed_out[partition] = batch.records[-1].appended_at
             batches.append(batch)
-            room -= len(rows)
         return batches
 
     def is_current(self, batch: Batch) -> bool:

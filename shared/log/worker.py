@@ -11,7 +11,8 @@ Order of effects, per batch: 1 claim (first batch of an assignment), 2 the handl
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -68,7 +69,11 @@ class _Held:
 
 
 class Worker:
-    """Runs one consumer; one task, one batch at a time."""
+    """Runs one consumer. Batches of up to `concurrency` partitions are taken in beside each other.
+
+    With more than one, a process works while the database does. The handler's transactions must
+    then lock what they share in one order.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class Worker:
         frame: Frame,
         loop: Loop,
         max_records: int = 2_000,
+        concurrency: int = 1,
         max_rejected_in_a_row: int = 100,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -88,13 +94,14 @@ class Worker:
         self._metrics = frame.metrics
         self._loop = loop
         self._max_records = max_records
+        self._concurrency = concurrency
         self._max_rejected = max_rejected_in_a_row
         self._jitter = jitter
         self._held: dict[TopicPartition, _Held] = {}
-        self._rejected_in_a_row = 0
+        self._rejected_in_a_row: Counter[TopicPartition] = Counter()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; ends after the batch in hand. Raises what only a restart can mend."""
+        """Until `stop`; ends after what is in hand. Raises what only a restart can mend."""
         delay = _AWAY_FIRST_SECONDS
         while not stop.is_set():
             batches = await self._consumer.fetch(max_records=self._max_records, wait=_POLL)
@@ -110,27 +117,38 @@ class Worker:
 
     async def _process_all(self, batches: Sequence[Batch], stop: asyncio.Event) -> bool:
         """False where the database is away: what was not taken in will be fetched again."""
-        for number, batch in enumerate(batches):
-            if stop.is_set():
+        waiting, undone = deque(batches), list[Batch]()
+
+        async def work_off() -> None:
+            while waiting and not undone and not stop.is_set():
+                batch = waiting.popleft()
+                if not await self._process(batch):
+                    undone.append(batch)
+
+        # Whoever takes partitions from us waits for this; what is not in hand by then is stale.
+        async with self._consumer.processing():
+            await _beside_each_other(work_off, min(self._concurrency, len(batches)))
+            if not undone:
                 return True
-            async with self._consumer.processing():
-                if not self._consumer.is_current(batch):
-                    continue
-                try:
-                    await self._claim_and_take_in(batch)
-                    continue
-                except Fenced:
-                    await self._give_up(batch)
-                    continue
-                except Exception as error:
-                    if not database.is_away(error):
-                        raise
-                    log.warning("worker.away", cause=type(error).__name__, **_where(batch))
-                    self._loop.progressed()
-            for rest in batches[number:]:
+            for rest in (*undone, *waiting):
                 self._held.pop(rest.partition, None)
                 if self._consumer.is_current(rest):
                     self._consumer.seek(rest.partition, rest.first)
+        return False
+
+    async def _process(self, batch: Batch) -> bool:
+        """False where the database is away."""
+        if not self._consumer.is_current(batch):
+            return True
+        try:
+            await self._claim_and_take_in(batch)
+        except Fenced:
+            await self._give_up(batch)
+        except Exception as error:
+            if not database.is_away(error):
+                raise
+            log.warning("worker.away", cause=type(error).__name__, **_where(batch))
+            self._loop.progressed()
             return False
         return True
 
@@ -206,7 +224,7 @@ class Worker:
                 raise
             await self._set_aside(batch, held, error)
         else:
-            self._rejected_in_a_row = 0
+            self._rejected_in_a_row.pop(batch.partition, None)
         held.claim = held.claim.after(batch)
 
     async def _retried(self, transaction: Callable[[], Awaitable[T]]) -> T:
@@ -226,10 +244,11 @@ class Worker:
             if isinstance(cause, InvalidMessage)
             else InvalidMessage("not_storable", type(cause).__name__)
         )
-        self._rejected_in_a_row += 1
-        if self._rejected_in_a_row > self._max_rejected:
+        self._rejected_in_a_row[batch.partition] += 1
+        in_a_row = self._rejected_in_a_row[batch.partition]
+        if in_a_row > self._max_rejected:
             raise TooManyRejected(
-                f"{self._rejected_in_a_row} records in a row of {batch.partition.topic} were"
+                f"{in_a_row} records in a row of {batch.partition.topic} were"
                 f" rejected, the last one for {error.code}"
             )
         await self._retried(lambda: self._handler.set_aside(batch, held.claim, error))
@@ -248,6 +267,19 @@ class Worker:
             self._metrics.lag_seconds.labels(*labels).set(behind.seconds)
         if not any(behind.records for behind in lag.values()):
             self._loop.progressed()
+
+
+async def _beside_each_other(work: Callable[[], Coroutine[None, None, None]], count: int) -> None:
+    """Run it `count` times at once; where one fails, the others are rolled back."""
+    if count <= 1:
+        await work()
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def _where(batch: Batch) -> dict[str, object]:

@@ -45,6 +45,9 @@ _LAG_WITHIN_SECONDS = 2.0
 # A rebalance answers late, and getmany does not look at its own limit then.
 _FETCH_GRACE_SECONDS = 0.1
 _FETCH_MAX_BYTES = 8 * 1024 * 1024
+# The client hands out one partition's records before it comes to the next: a worker that has room
+# for several batches at once looks several times.
+_LOOKS = 12
 
 log = logs.get(__name__)
 
@@ -57,7 +60,8 @@ class Timing:
     """So long the others wait for a member that still has a batch in hand."""
 
 
-_Fetched = tuple[Mapping[KafkaPartition, Sequence[ConsumerRecord]], int]
+_Fetched = Sequence[tuple[Mapping[KafkaPartition, Sequence[ConsumerRecord]], int]]
+"""What each look at the client's buffers has found, and the generation right after it."""
 
 
 class KafkaConsumer:
@@ -76,8 +80,10 @@ class KafkaConsumer:
         self._generation = 0
         self._in_hand = asyncio.Lock()
         self._fetching: asyncio.Task[_Fetched] | None = None
+        self._taken: set[KafkaPartition] = set()
+        """Partitions whose records the fetch in `_fetching` has taken."""
         self._outdated: set[KafkaPartition] = set()
-        """Partitions that were sought after the fetch in `_fetching` had taken their records."""
+        """Those of them that were sought since."""
         self._hints: dict[KafkaPartition, int] = {}
         self._next: dict[KafkaPartition, int] = {}
         """A follower's positions, kept for a new connection."""
@@ -93,6 +99,7 @@ class KafkaConsumer:
                 return ()
             left = max(timedelta(), timedelta(seconds=ends_at - loop.time()))
             self._outdated.clear()
+            self._taken.clear()
             self._fetching = asyncio.create_task(self._get(self._current, max_records, left))
         fetching = self._fetching
         await asyncio.wait({fetching}, timeout=ends_at - loop.time() + _FETCH_GRACE_SECONDS)
@@ -107,7 +114,7 @@ class KafkaConsumer:
             self._failed.set()
             await asyncio.sleep(max(0.0, min(_RETRY_AFTER_SECONDS, ends_at - loop.time())))
             return ()
-        return self._batches(*fetching.result())
+        return self._batches(fetching.result())
 
     def is_current(self, batch: Batch) -> bool:
         return batch.generation == self._generation and batch.partition in self.assignment()
@@ -123,7 +130,7 @@ class KafkaConsumer:
             raise ValueError(f"{partition} is not assigned")
         self._current.seek(own, offset)
         self._next[own] = offset
-        if self._fetching is not None and self._fetching.done():
+        if self._fetching is not None and own in self._taken:
             self._outdated.add(own)
 
     def hint(self, partition: TopicPartition, next_offset: int) -> None:
@@ -198,24 +205,33 @@ class KafkaConsumer:
             log.warning("log.rebalance_did_not_wait", group=self._group, seconds=limit)
 
     async def _get(self, consumer: AIOKafkaConsumer, max_records: int, wait: timedelta) -> _Fetched:
-        records = await consumer.getmany(timeout_ms=milliseconds(wait), max_records=max_records)
-        # No await before this line: a rebalance in between would put its number on old records.
-        return records, self._generation
+        fetched = []
+        others: frozenset[KafkaPartition] = frozenset()  # of all, at first
+        for look in range(_LOOKS):
+            records = await consumer.getmany(
+                *others, timeout_ms=0 if look else milliseconds(wait), max_records=max_records
+            )
+            # No await before this line: a rebalance in between would put its number on old records.
+            fetched.append((records, self._generation))
+            self._taken |= records.keys()
+            others = consumer.assignment() - self._taken
+            if not records or not others:
+                break
+        return fetched
 
-    def _batches(
-        self, fetched: Mapping[KafkaPartition, Sequence[ConsumerRecord]], generation: int
-    ) -> list[Batch]:
-        if generation != self._generation or self._current is None:
-            return []  # revoked since; the new owner reads them again
+    def _batches(self, fetched: _Fetched) -> list[Batch]:
         batches = []
-        for own, records in fetched.items():
-            if own in self._outdated or not records:
-                continue
-            partition = TopicPartition(self._cluster.topic_of(own.topic), own.partition)
-            stored = [_stored(record) for record in records]
-            batches.append(Batch(partition=partition, records=stored, generation=generation))
-            self._next[own] = stored[-1].offset + 1
-            self._seen[own] = stored[-1].appended_at
+        for found, generation in fetched:
+            if generation != self._generation or self._current is None:
+                continue  # revoked since; the new owner reads them again
+            for own, records in found.items():
+                if own in self._outdated or not records:
+                    continue
+                partition = TopicPartition(self._cluster.topic_of(own.topic), own.partition)
+                stored = _stored(records)
+                batches.append(Batch(partition=partition, records=stored, generation=generation))
+                self._next[own] = stored[-1].offset + 1
+                self._seen[own] = stored[-1].appended_at
         return batches
 
     async def _started(self) -> AIOKafkaConsumer:
@@ -359,12 +375,22 @@ async def _positions(consumer: AIOKafkaConsumer) -> Mapping[KafkaPartition, int]
     return {**known, **beginnings}
 
 
-def _stored(record: ConsumerRecord) -> StoredRecord:
-    return StoredRecord(
-        offset=record.offset,
-        key=record.key or b"",
-        value=record.value,
-        # Others may send headers without a value.
-        headers=tuple((name, value or b"") for name, value in record.headers),
-        appended_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
-    )
+def _stored(records: Sequence[ConsumerRecord]) -> list[StoredRecord]:
+    stored = []
+    milliseconds_, appended_at = 0, datetime.fromtimestamp(0, UTC)
+    for record in records:
+        if record.timestamp != milliseconds_:  # many records have the moment of the one before
+            milliseconds_ = record.timestamp
+            appended_at = datetime.fromtimestamp(milliseconds_ / 1000, UTC)
+        headers = record.headers
+        stored.append(
+            StoredRecord(
+                offset=record.offset,
+                key=record.key or b"",
+                value=record.value,
+                # Others may send headers without a value.
+                headers=tuple((name, value or b"") for name, value in headers) if headers else (),
+                appended_at=appended_at,
+            )
+        )
+    return stored

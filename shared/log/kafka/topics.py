@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NodeNotReadyError
 
 from shared import logging as logs
 from shared.errors import Misconfigured
@@ -25,6 +26,8 @@ _MAX_REPLICAS = 3
 _MIN_IN_SYNC = "min.insync.replicas"
 
 log = logs.get(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +83,10 @@ async def create(cluster: Cluster, topics: Sequence[Topic], *, replicas: int | N
     """
     async with _admin(cluster, within=_CREATE_WITHIN) as admin:
         if replicas is None:
-            brokers = len((await admin.describe_cluster())["brokers"])
+            brokers = len((await _answered(admin.describe_cluster))["brokers"])
             replicas = min(_MAX_REPLICAS, brokers)
         new = [_new_topic(cluster, topic, replicas=replicas) for topic in topics]
-        answer = await admin.create_topics(new)
+        answer = await _answered(lambda: admin.create_topics(new))
         # The client does not raise: the errors are in the answer, one row per topic.
         for name, code, *message in answer.topic_errors:
             if code == 0:
@@ -92,6 +95,18 @@ async def create(cluster: Cluster, topics: Sequence[Topic], *, replicas: int | N
                 raise Misconfigured(f"Kafka refuses topic {name}: {message or code}")
         names = {cluster.name_of(topic.name) for topic in topics}
         while names - (await _existing(admin, names)).keys():  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer, asked again while the node that the client picked is not connected yet.
+
+    Safe to repeat: a topic that was created after all answers that it exists. `_admin` limits it.
+    """
+    while True:
+        try:
+            return await ask()
+        except NodeNotReadyError:
             await asyncio.sleep(_RETRY_SECONDS)
 
 

@@ -26,7 +26,7 @@ def _group() -> str:
     return f"group-{uuid.uuid4().hex[:8]}"
 
 
-async def test_a_fetch_holds_one_batch_per_partition_within_the_limit(log: Log) -> None:
+async def test_a_fetch_holds_one_batch_per_partition_each_within_the_limit(log: Log) -> None:
     topic = await new_topic(log, partitions=3)
     await append(log, topic, [record(f"account-{number}") for number in range(100)])
     seen = 0
@@ -35,7 +35,7 @@ async def test_a_fetch_holds_one_batch_per_partition_within_the_limit(log: Log) 
             batches = await consumer.fetch(max_records=10, wait=WAIT)
             partitions = [batch.partition for batch in batches]
             assert len(set(partitions)) == len(partitions)
-            assert sum(len(batch.records) for batch in batches) <= 10
+            assert all(len(batch.records) <= 10 for batch in batches)
             assert all(batch.next == batch.first + len(batch.records) for batch in batches)
             assert all(consumer.is_current(batch) for batch in batches)
             seen += sum(len(batch.records) for batch in batches)

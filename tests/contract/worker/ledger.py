@@ -167,7 +167,7 @@ class Working:
 
 @asynccontextmanager
 async def working(
-    consumer: Consumer, ledger: Ledger, *, max_records: int = 10
+    consumer: Consumer, ledger: Ledger, *, max_records: int = 10, concurrency: int = 1
 ) -> AsyncIterator[Working]:
     """Run a worker; leaving stops it, as a service does, and waits for the batch in hand."""
     frame, stop = new_frame(), asyncio.Event()
@@ -179,6 +179,7 @@ async def working(
         frame=frame,
         loop=loop,
         max_records=max_records,
+        concurrency=concurrency,
         jitter=lambda: 0.1,
     )
     task = asyncio.create_task(worker.run(stop))
