@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.commands import imports, keys, models, quarantine, sources
+from services.commands import evaluate, flags, imports, keys, models, quarantine, sources
 from services.commands.running import configure_logging, fail, perform
 
 app = typer.Typer(
@@ -77,8 +77,10 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(sources.app, name="sources")
 app.add_typer(imports.app, name="import")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(flags.app, name="flags")
 app.add_typer(models.train, name="train")
-app.command()(models.evaluate)
+app.add_typer(models.app, name="models")
+app.command()(evaluate.evaluate)
 
 
 def main() -> None:

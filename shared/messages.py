@@ -41,6 +41,16 @@ class FlagReason(StrEnum):
 
     CHURN_RISK = "churn_risk"
     GONE_SILENT = "gone_silent"
+    USAGE_DROP = "usage_drop"
+    SEATS_IDLE = "seats_idle"
+    CHAMPION_LOST = "champion_lost"
+    ONBOARDING_STALLED = "onboarding_stalled"
+    CANCELLATION_INTENT = "cancellation_intent"
+    PAYMENT_FAILED = "payment_failed"
+    SUPPORT_STRAIN = "support_strain"
+    UNHAPPY_FEEDBACK = "unhappy_feedback"
+    RENEWAL_DUE = "renewal_due"
+    EXPANSION_READY = "expansion_ready"
 
 
 class Stage(StrEnum):
@@ -162,7 +172,9 @@ class Erasure(Message, frozen=True, kw_only=True, omit_defaults=True):
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """One family of indicators and what it adds to the logit of the risk.
 
-    `text` is the sentence a CSM reads; the numbers beside it let them check it.
+    `text` is the sentence a CSM reads; the numbers beside it let them check it. `change` is
+    against `baseline`: the account's own value a year before, else the peers' median.
+    `peer_median` is that of the accounts of `peer_segment`; None: of all accounts.
     """
 
     family: str
@@ -176,6 +188,8 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     window_days: int | None
     weight: float
     as_of: date
+    peer_median: float | None = None
+    peer_segment: str | None = None
 
 
 class ValueAtRisk(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,24 +7,31 @@ from functools import partial
 
 from services.scoring import gauges
 from services.scoring.api import api
+from services.scoring.delay import Delay
 from services.scoring.intake import TOPICS, Intake
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.models import Models
 from services.scoring.partitions import Partitions
 from services.scoring.settings import ScoringSettings
+from services.scoring.staleness import Staleness
 from services.scoring.sweep import Sweep
 from services.scoring.tables import outbox
+from services.scoring.upkeep import Upkeep
+from services.scoring.upkeep import tasks as upkeep_tasks
 from shared.clock import Clock, system_clock
 from shared.credentials import KeyRing
 from shared.database import open_engine
 from shared.lifecycle import Frame, run_tasks, serve
-from shared.log import Consumer, Log, LogUnavailable
+from shared.log import Log
 from shared.log.patience import enter_when_reachable
 from shared.log.worker import Worker
 from shared.outbox import Relay
 from shared.sources import follow_keys
 
 SERVICE = "scoring"
+
+# Enough for the database and this process to work at the same time.
+_BATCHES_AT_ONCE = 3
 
 
 async def run(
@@ -38,7 +45,7 @@ async def run(
 ) -> None:
     """Until `stop`: take in, score, publish, answer; raises what only a restart can mend."""
     metrics = ScoringMetrics(frame.registry)
-    frame.metrics.preset(SERVICE, TOPICS, ("intake", "sweep", "relay", "keys"))
+    frame.metrics.preset(SERVICE, TOPICS, ("intake", "sweep", "relay", "keys", "upkeep"))
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(
             open_engine(database_url, application="perennial-scoring")
@@ -59,13 +66,17 @@ async def run(
             loop=frame.loop(SERVICE, "relay", limit_seconds=60),
         )
         sweep_loop = frame.loop(SERVICE, "sweep", limit_seconds=120)
+        rules = settings.rules
         settle = timedelta(seconds=settings.perennial_backfill_settle_seconds)
         models = Models(
             engine=engine,
             metrics=metrics,
+            rules=rules,
             yearly_churn=settings.perennial_expected_yearly_churn,
             progressed=sweep_loop.progressed,
         )
+        intake = Intake(engine=engine, partitions=partitions, metrics=metrics, clock=clock)
+        delay = Delay(intake, consumer, clock=clock)
         sweep = Sweep(
             engine=engine,
             partitions=partitions,
@@ -76,17 +87,27 @@ async def run(
             loop=sweep_loop,
             interval=timedelta(seconds=settings.perennial_sweep_interval_seconds),
             settle=settle,
-            is_behind=partial(_is_behind, consumer),
+            is_behind=partial(delay.is_behind, settle),
             retention=settings.retention,
+            watch=Staleness(engine=engine, metrics=metrics, rules=rules.staleness, lag=delay.lag),
+            rules=rules,
         )
-        intake = Intake(engine=engine, partitions=partitions, metrics=metrics, clock=clock)
         worker = Worker(
             service=SERVICE,
             consumer=consumer,
-            handler=intake,
+            handler=delay,
             frame=frame,
             loop=frame.loop(SERVICE, "intake", limit_seconds=120),
             max_records=settings.perennial_intake_batch,
+            concurrency=_BATCHES_AT_ONCE,
+        )
+        upkeep = Upkeep(
+            engine=engine,
+            database_url=database_url,
+            metrics=metrics,
+            clock=clock,
+            loop=frame.loop(SERVICE, "upkeep"),
+            tasks=upkeep_tasks(retrain=settings.perennial_retrain == "auto"),
         )
         keys, keys_loaded = KeyRing(is_complete=False), asyncio.Event()
         frame.health.add_check(
@@ -94,7 +115,7 @@ async def run(
         )
         await stack.enter_async_context(
             serve(
-                api(engine=engine, keys=keys, clock=clock),
+                api(engine=engine, keys=keys, clock=clock, rules=rules),
                 host=settings.perennial_host,
                 port=settings.scoring_port,
                 name=SERVICE,
@@ -106,14 +127,7 @@ async def run(
             intake=worker.run(stop),
             sweep=sweep.run(stop),
             relay=relay.run(stop),
+            upkeep=upkeep.run(stop),
             keys=follow_keys(log, keys, frame.loop(SERVICE, "keys"), stop, loaded=keys_loaded),
             gauges=gauges.keep(engine, metrics, frame.metrics, stop),
         )
-
-
-async def _is_behind(consumer: Consumer) -> bool:
-    """Whether records wait for this process's intake, or may do: the log does not answer."""
-    try:
-        return any(lag.records for lag in (await consumer.lag()).values())
-    except LogUnavailable:
-        return True

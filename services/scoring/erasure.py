@@ -1,6 +1,6 @@
 """Erasing what scoring holds of an account or a person, and telling everybody who holds a copy."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 
@@ -8,6 +8,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scoring import erasure_store, store
+from services.scoring.arrivals import Groups
 from services.scoring.domain import directory
 from services.scoring.domain.activity import user_key
 from services.scoring.flag_events import envelope
@@ -23,20 +24,24 @@ from shared.messages import (
     Flag,
     FlagReason,
     Stage,
-    UsageEvent,
     encode,
 )
 
 
-async def without_erased(
-    connection: AsyncConnection, events: Collection[UsageEvent]
-) -> Collection[UsageEvent]:
+async def without_erased(connection: AsyncConnection, groups: Groups) -> Groups:
     """The events that still count; until the transaction ends nothing more is erased."""
     await erasure_store.hold_off_erasures(connection)
-    accounts = {event.account for event in events}
-    users = {user_key(event.user) for event in events if event.user}
+    if not await erasure_store.is_anything_erased(connection):
+        return groups
+    users = {
+        user_key(event.user)
+        for events in groups.values()
+        for event in events.values()
+        if event.user
+    }
+    accounts = {account for _, account in groups}
     erasures = await erasure_store.read_erasures(connection, accounts, users)
-    return directory.without_erased(events, erasures)
+    return {group: directory.without_erased(those, erasures) for group, those in groups.items()}
 
 
 async def erase_accounts(
@@ -46,8 +51,9 @@ async def erase_accounts(
 
     Returns the accounts that sent events later: they start afresh with those.
     """
-    await erasure_store.hold_off_events(connection)
+    # In this order: a sweep may take long, and intake goes on meanwhile.
     await erasure_store.hold_off_sweeps(connection, erased)
+    await erasure_store.hold_off_events(connection)
     flags, remaining = await erasure_store.erase_accounts(connection, erased)
     # No flag that was raised from what is gone states a later moment than this.
     until = max([now, *(row["updated_at"] for row in flags)])
@@ -92,6 +98,10 @@ async def erase_users(
     for day in days:
         async with engine.begin() as connection:
             touched = await erasure_store.forget_users_of_day(connection, day, everywhere)
+            await store.mark_dirty(connection, store.marks_at(dict.fromkeys(touched, now)))
+    for shard in range(store.SHARDS if everywhere else 0):
+        async with engine.begin() as connection:
+            touched = await erasure_store.forget_users_of_signals(connection, shard, everywhere)
             await store.mark_dirty(connection, store.marks_at(dict.fromkeys(touched, now)))
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scoring.domain.directory import Erasures
-from services.scoring.store import shard_of
+from services.scoring.store import SHARDS, shard_of
 from shared.database import driver
 
 _LOCK = "hashtext('scoring.erasures')"
@@ -31,11 +31,23 @@ async def hold_off_events(connection: AsyncConnection) -> None:
 
 async def hold_off_sweeps(connection: AsyncConnection, accounts: Collection[str]) -> None:
     """Until the transaction ends none of the accounts is scored; waits for what is being scored."""
+    # A large shard takes seconds, more than our transactions wait for each other else.
+    await connection.execute(text("SET LOCAL lock_timeout = '25s'"))
     for shard in sorted({shard_of(account) for account in accounts}):
         await connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtext('scoring.sweep'), :shard)"),
             {"shard": shard},
         )
+
+
+async def is_anything_erased(connection: AsyncConnection) -> bool:
+    """Whether there is an account or a person to look for; asked after `hold_off_erasures`."""
+    return bool(
+        await (await driver(connection)).fetchval(
+            "SELECT EXISTS (SELECT FROM scoring.erased_accounts)"
+            " OR EXISTS (SELECT FROM scoring.erased_users)"
+        )
+    )
 
 
 async def read_erased_accounts(
@@ -68,25 +80,42 @@ async def erase_accounts(
 ) -> tuple[Sequence[asyncpg.Record], Sequence[str]]:
     """Delete what is held of the accounts, and remember until when.
 
-    Returns the rows of the flags that were open, and the accounts of which days remain: those with
-    nothing but events received later. The ids of counted events stay until their retention ends.
+    Returns the rows of the open flags that somebody has heard of, and the accounts of which days or
+    signals remain: of events received later. The ids of counted events stay until their retention
+    ends.
     """
     connected = await driver(connection)
     names, moments = list(erased), list(erased.values())
     await connected.execute(_REMEMBER_ACCOUNTS, names, moments)
-    await connected.execute(_DELETE_DAYS, names, moments)
-    for table in ("account_past", "accounts", "scores", "dirty"):
+    shards = [shard_of(name) for name in names]
+    await connected.execute(_DELETE_DAYS, names, moments, shards)
+    await connected.execute(_DELETE_SIGNALS, names, moments, shards)
+    for table in ("account_past", "scores", "dirty", "flag_states"):
+        await connected.execute(
+            f"DELETE FROM scoring.{table}"
+            " WHERE shard = ANY($2::smallint[]) AND account_id = ANY($1::text[])",
+            names,
+            shards,
+        )
+    for table in ("accounts", "account_features", "feature_rows", "outcomes"):
         await connected.execute(
             f"DELETE FROM scoring.{table} WHERE account_id = ANY($1::text[])",
             names,
         )
     deleted = await connected.fetch(_DELETE_FLAGS, names)
     remaining = await connected.fetch(
-        "SELECT DISTINCT account_id FROM scoring.account_day WHERE account_id = ANY($1::text[])"
+        "SELECT account_id FROM unnest($1::text[], $2::smallint[]) AS n (account_id, shard)"
+        " WHERE EXISTS (SELECT FROM scoring.account_day AS d"
+        "   WHERE d.shard = n.shard AND d.account_id = n.account_id)"
+        " OR EXISTS (SELECT FROM scoring.signals AS s"
+        "   WHERE s.shard = n.shard AND s.account_id = n.account_id)"
         " ORDER BY account_id",
         names,
+        shards,
     )
-    return [row for row in deleted if row["cleared_at"] is None], [row[0] for row in remaining]
+    # Of a flag that nobody has heard of, nobody need hear that it is cleared.
+    told = [row for row in deleted if row["cleared_at"] is None and row["told_at"] is not None]
+    return told, [row[0] for row in remaining]
 
 
 _REMEMBER_ACCOUNTS = """
@@ -97,12 +126,18 @@ ON CONFLICT (account_id) DO UPDATE SET erased_at = greatest(e.erased_at, EXCLUDE
 # A day with events from before and after goes as a whole: what it holds of each is not known.
 _DELETE_DAYS = """
 DELETE FROM scoring.account_day AS d
-USING unnest($1::text[], $2::timestamptz[]) AS n (account_id, erased_at)
-WHERE d.account_id = n.account_id AND d.first_received_at <= n.erased_at
+USING unnest($1::text[], $2::timestamptz[], $3::smallint[]) AS n (account_id, erased_at, shard)
+WHERE d.shard = n.shard AND d.account_id = n.account_id AND d.first_received_at <= n.erased_at
+"""
+_DELETE_SIGNALS = """
+DELETE FROM scoring.signals AS s
+USING unnest($1::text[], $2::timestamptz[], $3::smallint[]) AS n (account_id, erased_at, shard)
+WHERE s.shard = n.shard AND s.account_id = n.account_id AND s.received_at <= n.erased_at
 """
 _DELETE_FLAGS = """
 DELETE FROM scoring.flags WHERE account_id = ANY($1::text[])
-RETURNING account_id, reason, episode, flag_id, stage, raised_at, updated_at, cleared_at
+RETURNING account_id, reason, episode, flag_id, stage, raised_at, updated_at, cleared_at,
+    told_at
 """
 
 
@@ -125,7 +160,10 @@ async def remember_users(
 async def days_held(connection: AsyncConnection) -> Sequence[date]:
     """All days between the first and the last bucket."""
     row = await (await driver(connection)).fetchrow(
-        "SELECT min(day), max(day) FROM scoring.account_day"
+        "SELECT min(first), max(last) FROM generate_series(0, $1::int) AS shards (number),"
+        " LATERAL (SELECT min(day) AS first, max(day) AS last FROM scoring.account_day"
+        "   WHERE shard = number) AS days",
+        SHARDS - 1,
     )
     first, last = row
     if first is None:
@@ -136,30 +174,43 @@ async def days_held(connection: AsyncConnection) -> Sequence[date]:
 async def forget_users_of_account(
     connection: AsyncConnection, account: str, keys: Collection[int]
 ) -> set[str]:
-    """Take the people out of the account's buckets; the account where there was one."""
-    return await _forget(connection, "account_id = :value", account, keys)
+    """Take the people out of the account's buckets and signals; the account where there was one."""
+    wanted = {"keys": list(keys), "shard": shard_of(account), "account": account}
+    where = "shard = :shard AND account_id = :account"
+    return await _forget(connection, _FORGET_DAYS, where, wanted) | await _forget(
+        connection, _FORGET_SIGNALS, where, wanted
+    )
 
 
 async def forget_users_of_day(
     connection: AsyncConnection, day: date, keys: Collection[int]
 ) -> set[str]:
     """Take the people out of one day's buckets; the accounts where there was one."""
-    return await _forget(connection, "day = :value", day, keys)
+    return await _forget(connection, _FORGET_DAYS, "day = :day", {"keys": list(keys), "day": day})
+
+
+async def forget_users_of_signals(
+    connection: AsyncConnection, shard: int, keys: Collection[int]
+) -> set[str]:
+    """Take the people out of one shard's signals; the accounts where there was one."""
+    wanted = {"keys": list(keys), "shard": shard}
+    return await _forget(connection, _FORGET_SIGNALS, "shard = :shard", wanted)
 
 
 async def _forget(
-    connection: AsyncConnection, where: str, value: str | date, keys: Collection[int]
+    connection: AsyncConnection, statement: str, where: str, wanted: Mapping[str, object]
 ) -> set[str]:
-    rows = await connection.execute(
-        text(f"{_FORGET} WHERE users && CAST(:keys AS bigint[]) AND {where} RETURNING account_id"),
-        {"keys": list(keys), "value": value},
-    )
+    rows = await connection.execute(text(f"{statement} AND {where} RETURNING account_id"), wanted)
     return {row[0] for row in rows}
 
 
-_FORGET = """
+_FORGET_DAYS = """
 UPDATE scoring.account_day AS d SET users = coalesce(
     (SELECT array_agg(u ORDER BY u) FROM unnest(d.users) AS u
         WHERE u <> ALL (CAST(:keys AS bigint[]))),
     '{}')
+WHERE users && CAST(:keys AS bigint[])
+"""
+_FORGET_SIGNALS = """
+UPDATE scoring.signals SET user_key = NULL WHERE user_key = ANY (CAST(:keys AS bigint[]))
 """

@@ -1,8 +1,58 @@
-"""The envelope in which flags leave."""
+"""Flags as they leave: what a decision says to others, in its envelope."""
 
-from datetime import UTC
+import hashlib
+from datetime import UTC, date, datetime
 
-from shared.messages import Flag, FlagEvent
+import msgspec
+
+from services.scoring.domain.flags.states import Decision
+from shared.messages import Band, Flag, FlagEvent, FlagReason, ValueAtRisk
+
+
+def flag_id(account: str, reason: FlagReason, episode: int) -> str:
+    """The same for every message of one episode."""
+    name = f"{account}\0{reason}\0{episode}"
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def flag_event(
+    account: str,
+    decision: Decision,
+    *,
+    as_of: datetime,
+    band: Band | None,
+    risk: float | None,
+    value: ValueAtRisk | None,
+    renewal: date | None,
+    summary: str,
+) -> FlagEvent:
+    """The message of a decision that changes a flag."""
+    if decision.change is None:
+        raise ValueError("a decision that changes nothing is no message")
+    episode = decision.state.episode
+    return envelope(
+        Flag(
+            flag_id=flag_id(account, decision.reason, episode),
+            account=account,
+            reason=decision.reason,
+            stage=decision.stage,
+            change=decision.change,
+            episode=episode,
+            as_of=as_of,
+            raised_at=decision.raised_at or as_of,
+            band=band,
+            risk=risk,
+            value_at_risk=value,
+            renewal_date=renewal,
+            summary=summary,
+            reasons=decision.evidence,
+        )
+    )
+
+
+def as_raised(event: FlagEvent) -> FlagEvent:
+    """An update of a flag of which nobody has heard yet: to the others it is news."""
+    return envelope(msgspec.structs.replace(event.data, change="raised"))
 
 
 def envelope(flag: Flag) -> FlagEvent:

@@ -5,6 +5,7 @@ import asyncio
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scoring import storm
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.tables import dirty, scores
 from shared import database
@@ -29,6 +30,7 @@ async def keep(
                     .where(scores.c.band.is_not(None))
                     .group_by(scores.c.band)
                 )
+                held = await storm.count_held(connection)
                 by_band = {band: count for band, count in counts}  # noqa: C416 - a Row is no pair
         except Exception as error:
             if not database.is_away(error) and not database.is_transient(error):
@@ -37,6 +39,7 @@ async def keep(
         else:
             up.set(1)
             metrics.dirty.set(waiting or 0)
+            metrics.show_held(sum(held.values()))
             for band in Band:
                 metrics.accounts.labels(band).set(by_band.get(band, 0))
         if await stopped_within(stop, _SECONDS):

@@ -1,27 +1,32 @@
 """Takes usage events and directory changes in: one batch of one partition, one transaction.
 
 Order of effects, all in the one transaction: 1 move the position (a miss: another owner, roll
-back), 2 insert the event ids and keep only the new events, 3 add to the day buckets, 4 mark the
-accounts dirty; for the directory: 2 merge, 3 delete what is erased, 4 publish tombstones, cleared
-flags and whole records through the outbox, 5 mark dirty. What cannot be read leaves through the
-outbox to `rejected`, in the same transaction.
+back), 2 insert the event ids and keep only the new events, 3 add to the day buckets, 4 add signals
+and the sources' hours, 5 mark the accounts dirty; for the directory: 2 merge, 3 delete what is
+erased, 4 publish tombstones, cleared flags and whole records through the outbox, 5 mark dirty. What
+cannot be read leaves through the outbox to `rejected`, in the same transaction.
 
 A person is erased before that transaction, in steps of a day: each may be done again.
 """
 
-import hashlib
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, date, datetime
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scoring import erasure, erasure_store, store
-from services.scoring.domain import activity, directory
+from services.scoring import arrivals, erasure, erasure_store, outcomes, store
+from services.scoring.arrivals import EventKey, Groups
+from services.scoring.domain import activity, directory, signals
 from services.scoring.domain.directory import ChangeResult, Known
+from services.scoring.domain.signals import Signal
+from services.scoring.feature_names import FeatureNames
 from services.scoring.metrics import EventResult, ScoringMetrics
 from services.scoring.partitions import Partitions
+from services.scoring.seen_events import SeenEvents
 from services.scoring.tables import log_positions, outbox
 from shared import failpoints
 from shared import outbox as outboxes
@@ -32,27 +37,40 @@ from shared.log.positions import Claim
 from shared.messages import (
     ACCOUNTS,
     DIRECTORY_CHANGES,
+    OUTCOMES,
     REJECTED,
     USAGE_EVENTS,
     USAGE_EVENTS_OVERFLOW,
     AccountRecord,
     DirectoryChange,
-    Message,
+    OutcomeEvent,
     UsageEvent,
     decode,
     encode,
 )
 from shared.quarantine import rejected
 
-TOPICS = (USAGE_EVENTS, USAGE_EVENTS_OVERFLOW, DIRECTORY_CHANGES)
+TOPICS = (USAGE_EVENTS, USAGE_EVENTS_OVERFLOW, DIRECTORY_CHANGES, OUTCOMES)
 
 _UNREADABLE_LIMIT = 100
+_ONE_HOUR = timedelta(hours=1)
 
-M = TypeVar("M", bound=Message)
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 class Unreadable(PerennialError):
     """Not one record of a large batch can be read: then the code is wrong, not the data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What this process knows to be stored, of one claim of a partition.
+
+    Of that claim, as before it another process wrote, or the database was an older copy of itself.
+    """
+
+    events: SeenEvents = field(default_factory=SeenEvents)
+    features: FeatureNames = field(default_factory=FeatureNames)
 
 
 class Intake:
@@ -65,14 +83,18 @@ class Intake:
         self._partitions = partitions
         self._metrics = metrics
         self._clock = clock
+        self._known: defaultdict[TopicPartition, _Known] = defaultdict(_Known)
 
     async def claim(self, partition: TopicPartition) -> Claim:
+        self._known[partition] = _Known()
         async with self._engine.begin() as connection:
             return await positions.claim(connection, log_positions, partition)
 
     async def take_in(self, batch: Batch, held: Claim) -> None:
         if batch.partition.topic == DIRECTORY_CHANGES:
             await self._take_in_changes(batch, held)
+        elif batch.partition.topic == OUTCOMES:
+            await self._take_in_outcomes(batch, held)
         else:
             await self._take_in_events(batch, held)
         failpoints.reach("scoring.after_commit")
@@ -83,31 +105,34 @@ class Intake:
             await _put_aside(connection, batch, [(batch.records[0], error)])
 
     async def _take_in_events(self, batch: Batch, held: Claim) -> None:
-        events, unreadable = _decode_all(UsageEvent, batch.records)
-        by_id = {_identity(event): event for event in events}
-        await self._partitions.ensure(
-            {day for day, _, _ in by_id}, today=self._clock().astimezone(UTC).date()
-        )
+        arrived = arrivals.read(batch.records)
+        _stop_if_none(arrived.readable, len(arrived.unreadable), UsageEvent)
+        await self._partitions.ensure(arrived.days(), today=arrivals.utc_day(self._clock()))
+        known = self._known[batch.partition]
         failpoints.reach("scoring.before_transaction")
         async with self._engine.begin() as connection:
             await self._advance(connection, batch, held)
-            kept = {
-                _identity(event): event
-                for event in await erasure.without_erased(connection, by_id.values())
-            }
-            new = await store.keep_new(connection, sorted(kept))
-            counted = [kept[identity] for identity in sorted(new)]
+            kept = await erasure.without_erased(connection, arrived.groups)
+            new = await known.events.keep_new(connection, kept)
+            counted = [event for events in new.values() for event in events.values()]
             if failpoints.switched_off("dedupe"):
-                counted = events
-            await store.add_activity(connection, activity.fold(counted))
+                counted = _decode_all(UsageEvent, batch.records)[0]
+            deltas = activity.fold(counted)
+            names = await known.features.limit(connection, deltas)
+            await store.add_activity(connection, deltas)
+            await store.add_signals(connection, _signals(new))
+            await store.add_source_hours(connection, batch.partition, _source_hours(counted))
             await store.mark_dirty(connection, _marks(counted))
-            await _put_aside(connection, batch, unreadable)
+            await _put_aside(connection, batch, arrived.unreadable)
             failpoints.reach("scoring.in_transaction")
-        erased = len(by_id) - len(kept)
-        self._metrics.count(EventResult.COUNTED, len(new))
+        known.events.remember(kept)
+        known.features.remember(names)
+        counts = arrivals.count(new)
+        erased = arrivals.count(arrived.groups) - arrivals.count(kept)
+        self._metrics.count(EventResult.COUNTED, counts)
         self._metrics.count(EventResult.ERASED, erased)
-        self._metrics.count(EventResult.DUPLICATE, len(events) - len(new) - erased)
-        self._metrics.count(EventResult.QUARANTINED, len(unreadable))
+        self._metrics.count(EventResult.DUPLICATE, arrived.readable - counts - erased)
+        self._metrics.count(EventResult.QUARANTINED, len(arrived.unreadable))
 
     async def _take_in_changes(self, batch: Batch, held: Claim) -> None:
         changes, unreadable = _decode_all(DirectoryChange, batch.records)
@@ -124,6 +149,13 @@ class Intake:
             self._metrics.changes.labels(result).inc(count)
         self._metrics.changes.labels(ChangeResult.ERASING).inc(len(people))
         self._metrics.changes.labels(ChangeResult.QUARANTINED).inc(len(unreadable))
+
+    async def _take_in_outcomes(self, batch: Batch, held: Claim) -> None:
+        events, unreadable = _decode_all(OutcomeEvent, batch.records)
+        async with self._engine.begin() as connection:
+            await self._advance(connection, batch, held)
+            await outcomes.save(connection, [event.data for event in events])
+            await _put_aside(connection, batch, unreadable)
 
     async def _merge(
         self, connection: AsyncConnection, changes: Sequence[DirectoryChange]
@@ -175,27 +207,43 @@ def _decode_all(
             messages.append(decode(kind, record.value))
         except InvalidMessage as error:
             unreadable.append((record, error))
-    if not messages and len(unreadable) > _UNREADABLE_LIMIT:
-        raise Unreadable(f"none of {len(unreadable)} records is a {kind.__name__}")
+    _stop_if_none(len(messages), len(unreadable), kind)
     return messages, unreadable
 
 
-def _identity(event: UsageEvent) -> store.EventIdentity:
-    """What makes two deliveries the same event: source and id, and the day as the client said it.
-
-    Never the corrected day: a retry over midnight would be another event (operations.md).
-    """
-    stated = event.client_at or event.received_at
-    name = f"{event.source}\0{event.id}".encode("utf-8", "surrogatepass")
-    key = hashlib.blake2b(name, digest_size=16).digest()
-    return (_utc_day(stated), event.account, key)
+def _stop_if_none(readable: int, unreadable: int, kind: type[msgspec.Struct]) -> None:
+    if not readable and unreadable > _UNREADABLE_LIMIT:
+        raise Unreadable(f"none of {unreadable} records is a {kind.__name__}")
 
 
-def _utc_day(moment: datetime) -> date:
-    return moment.astimezone(UTC).date()
+def _signals(new: Groups) -> list[tuple[EventKey, Signal]]:
+    return [
+        (key, signal)
+        for events in new.values()
+        for key, event in events.items()
+        if event.type in signals.TYPES and (signal := signals.signal_of(event)) is not None
+    ]
 
 
-def _marks(events: Iterable[UsageEvent]) -> list[store.Mark]:
+def _source_hours(events: Sequence[UsageEvent]) -> Mapping[tuple[str, datetime], int]:
+    """Live events by source and hour of arrival."""
+    # History that is loaded in an hour is not what the source sends in one.
+    live = [event for event in events if not event.backfill]
+    if not live:
+        return {}
+    received = [event.received_at for event in live]
+    start = _hour(min(received))
+    if max(received) < start + _ONE_HOUR:
+        sources = Counter([event.source for event in live])
+        return {(source, start): count for source, count in sources.items()}
+    return Counter([(event.source, _hour(event.received_at)) for event in live])
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _marks(events: Iterable[UsageEvent]) -> Sequence[store.Mark]:
     """One mark per account, with the arrival of its first event: latencies start there."""
     received: dict[str, datetime] = {}
     backfilled = set()

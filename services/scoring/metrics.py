@@ -1,12 +1,23 @@
 """All metrics of scoring beside the common ones (`shared/telemetry.py`)."""
 
+from collections.abc import Collection, Iterator, Sequence
 from enum import StrEnum
+from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from services.scoring.domain.directory import ChangeResult
 from shared.messages import Band, FlagReason
 from shared.telemetry import PIPELINE_BUCKETS
+
+_SOURCES_SHOWN: Final = 100
+
+
+_RISK_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
 
 
 class EventResult(StrEnum):
@@ -14,6 +25,43 @@ class EventResult(StrEnum):
     DUPLICATE = "duplicate"
     ERASED = "erased"
     QUARANTINED = "quarantined"
+
+
+class Suppressed(StrEnum):
+    DATA_STALE = "data_stale"
+    MASS_FLAGS = "mass_flags"
+
+
+class FlagCause(StrEnum):
+    """What a flag was raised after: an event that came in, or the passing of a day."""
+
+    EVENT = "event"
+    CLOCK = "clock"
+
+
+class _Distribution(Collector):
+    """A histogram of values that come as vectors: observing a million one by one takes seconds."""
+
+    def __init__(self, name: str, documentation: str, limits: Sequence[float]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._limits = np.array(limits)
+        self._counts = np.zeros(len(limits) + 1, np.int64)
+        self._sum = 0.0
+
+    def observe(self, values: NDArray[np.float64]) -> None:
+        """Count values; NaN is none."""
+        known = values[~np.isnan(values)]
+        places = np.searchsorted(self._limits, known)
+        self._counts += np.bincount(places, minlength=len(self._counts))
+        self._sum += float(known.sum())
+
+    def collect(self) -> Iterator[Metric]:
+        names = [*(str(limit) for limit in self._limits.tolist()), "+Inf"]
+        buckets = list(zip(names, np.cumsum(self._counts).tolist(), strict=True))
+        yield HistogramMetricFamily(
+            self._name, self._documentation, buckets=buckets, sum_value=self._sum
+        )
 
 
 class ScoringMetrics:
@@ -66,6 +114,17 @@ class ScoringMetrics:
             buckets=PIPELINE_BUCKETS,
             registry=registry,
         )
+        self.event_to_flag = Histogram(
+            "perennial_event_to_flag_seconds",
+            "From the event, or from the midnight, that raised a flag until its message leaves.",
+            ["cause"],
+            buckets=PIPELINE_BUCKETS,
+            registry=registry,
+        )
+        self.risks = _Distribution(
+            "perennial_risk_ratio", "Risks at each look at an account.", _RISK_BUCKETS
+        )
+        registry.register(self.risks)
         self.model_info = Gauge(
             "perennial_model_info", "Always 1; the model in service.", ["version"],
             registry=registry,
@@ -73,6 +132,46 @@ class ScoringMetrics:
         self.model_refusals = Counter(
             "perennial_model_refusals_total",
             "Model documents that were refused; the previous one stays in service.",
+            registry=registry,
+        )
+        self.suppressed = Counter(
+            "perennial_flags_suppressed_total",
+            "Flags that were not raised, or not told, at a look, and why not.",
+            ["reason"],
+            registry=registry,
+        )
+        self.flags_held = Gauge(
+            "perennial_flags_held", "Flags that the storm guard holds.", registry=registry
+        )
+        self.mass_flags = Gauge(
+            "perennial_mass_flags",
+            "1 while the storm guard holds flags: an admin looks and releases them.",
+            registry=registry,
+        )
+        self.data_stale = Gauge(
+            "perennial_data_stale",
+            "1 while usage flags are suppressed for sources that are or just were out.",
+            registry=registry,
+        )
+        self._source_stale = Gauge(
+            "perennial_source_stale",
+            'Whether a source is out now; "all": the log lags, or scoring was not at work.',
+            ["source"],
+            registry=registry,
+        )
+        self._sources: set[str] = set()
+        for cause in FlagCause:
+            self.event_to_flag.labels(cause)
+        for suppressed in Suppressed:
+            self.suppressed.labels(suppressed)
+        self.model_psi_max = Gauge(
+            "perennial_model_psi_max",
+            "Stability index of the feature that has moved most since training; 0.25 is a lot.",
+            registry=registry,
+        )
+        self.model_calibration_ratio = Gauge(
+            "perennial_model_calibration_ratio",
+            "Losses predicted / observed in the newest month that can tell.",
             registry=registry,
         )
         for result in EventResult:
@@ -87,3 +186,19 @@ class ScoringMetrics:
 
     def count(self, result: EventResult, events: int) -> None:
         self._events.labels(result).inc(events)
+
+    def show_stale(self, out: Collection[str], *, is_stale: bool) -> None:
+        """Which sources are out now; an empty name is all of them."""
+        self.data_stale.set(is_stale)
+        known = {source or "all" for source in out}
+        for source in sorted(known - self._sources):
+            # A name is a label only once it has been out, and there is room for a hundred.
+            self._sources.add(source if len(self._sources) < _SOURCES_SHOWN else "others")
+        hidden = known - self._sources
+        for source in self._sources:
+            is_out = source in known or (source == "others" and bool(hidden))
+            self._source_stale.labels(source).set(is_out)
+
+    def show_held(self, flags: int) -> None:
+        self.flags_held.set(flags)
+        self.mass_flags.set(flags > 0)

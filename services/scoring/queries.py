@@ -1,15 +1,20 @@
 """Scoring's SQL of the read API: lists by keyset, one account, its days, the state of the work."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.scoring.domain.people import Person, people
+from services.scoring.domain.usage import KEPT_DAYS, History, usage_of
+from services.scoring.store import SHARDS, shard_of
 from shared.database import driver
 from shared.messages import Band
+
+MOST_FLAGS: Final = 100
 
 
 class Sort(StrEnum):
@@ -28,14 +33,25 @@ class After:
     account: str
 
 
-_LISTED: Final = """
-SELECT s.account_id, a.fields::text AS fields, s.state, s.short_history, s.risk, s.band,
-    s.value_at_risk, s.currency, s.value_basis, s.as_of, s.reasons::text AS reasons,
-    s.sort_risk, s.sort_value,
+_SCORE: Final = """
+    s.state, s.short_history, s.risk, s.band, s.band_since, s.value_at_risk, s.currency,
+    s.value_basis, s.as_of, s.columns, s.indicators, s.model_version, s.sort_risk, s.sort_value
+"""
+_LISTED: Final = f"""
+SELECT s.account_id, a.fields::text AS fields, {_SCORE},
     ARRAY(SELECT f.reason FROM scoring.flags AS f WHERE f.account_id = s.account_id
         AND f.cleared_at IS NULL ORDER BY f.reason) AS flags
-FROM scoring.scores AS s LEFT JOIN scoring.accounts AS a USING (account_id)
+FROM {{scores}} AS s LEFT JOIN scoring.accounts AS a USING (account_id)
 WHERE ($1::text IS NULL OR s.band = $1)
+"""
+# By id: the first ones of each shard, merged. An index of its own would cost every sweep.
+_BY_ACCOUNT: Final = f"""
+(SELECT p.* FROM generate_series(0, {SHARDS - 1}) AS g (shard), LATERAL (
+    SELECT o.* FROM scoring.scores AS o
+    WHERE o.shard = g.shard AND ($3::text IS NULL OR o.account_id > $3)
+        AND ($1::text IS NULL OR o.band = $1) AND ($2::text IS NULL OR true)
+    ORDER BY o.account_id LIMIT $4
+) AS p)
 """
 _ORDERS: Final = {
     Sort.RISK: (
@@ -48,10 +64,7 @@ _ORDERS: Final = {
         " OR (s.sort_value = $2::text::numeric AND s.account_id > $3))"
         " ORDER BY s.sort_value DESC, s.account_id LIMIT $4"
     ),
-    Sort.ACCOUNT: (
-        "AND ($3::text IS NULL OR s.account_id > $3) AND ($2::text IS NULL OR true)"
-        " ORDER BY s.account_id LIMIT $4"
-    ),
+    Sort.ACCOUNT: " ORDER BY s.account_id LIMIT $4",
 }
 
 
@@ -62,8 +75,13 @@ async def list_accounts(
     value: str | float | None = after.value if after else None
     if sort is Sort.RISK and value is not None:
         value = float(value)
+    scores = _BY_ACCOUNT if sort is Sort.ACCOUNT else "scoring.scores"
     rows: list[asyncpg.Record] = await (await driver(connection)).fetch(
-        _LISTED + _ORDERS[sort], band, value, after.account if after else None, limit + 1
+        _LISTED.format(scores=scores) + _ORDERS[sort],
+        band,
+        value,
+        after.account if after else None,
+        limit + 1,
     )
     return rows
 
@@ -71,26 +89,56 @@ async def list_accounts(
 async def read_account(connection: AsyncConnection, account: str) -> asyncpg.Record | None:
     """The directory's and the score's row of one account; None where both are unknown."""
     row: asyncpg.Record | None = await (await driver(connection)).fetchrow(
-        "SELECT n.account_id, a.fields::text AS fields, s.state, s.short_history, s.risk, s.band,"
-        " s.value_at_risk, s.currency, s.value_basis, s.as_of, s.reasons::text AS reasons,"
-        " s.indicators::text AS indicators, s.model_version"
-        " FROM (SELECT $1::text AS account_id) AS n"
+        f"SELECT n.account_id, a.fields::text AS fields, {_SCORE}"
+        " FROM (SELECT $1::text AS account_id, $2::smallint AS shard) AS n"
         " LEFT JOIN scoring.accounts AS a USING (account_id)"
-        " LEFT JOIN scoring.scores AS s USING (account_id)"
+        " LEFT JOIN scoring.scores AS s USING (shard, account_id)"
         " WHERE a.account_id IS NOT NULL OR s.account_id IS NOT NULL",
         account,
+        shard_of(account),
     )
     return row
 
 
 async def read_flags(connection: AsyncConnection, account: str) -> list[asyncpg.Record]:
-    """All episodes of the account's flags, the newest first."""
+    """The episodes of the account's flags, the newest first."""
     rows: list[asyncpg.Record] = await (await driver(connection)).fetch(
-        "SELECT reason, stage, episode, raised_at, cleared_at, summary FROM scoring.flags"
-        " WHERE account_id = $1 ORDER BY raised_at DESC, reason LIMIT 100",
+        "SELECT flag_id, reason, stage, episode, raised_at, updated_at, cleared_at, band, risk,"
+        " summary, why, evidence::text AS evidence, told_at IS NULL AND held_at IS NOT NULL AS held"
+        " FROM scoring.flags WHERE account_id = $1 ORDER BY raised_at DESC, reason LIMIT $2",
+        account,
+        MOST_FLAGS,
+    )
+    return rows
+
+
+async def read_waiting(connection: AsyncConnection, account: str) -> list[asyncpg.Record]:
+    """Rules whose condition to raise or to clear holds, but not for long enough yet."""
+    rows: list[asyncpg.Record] = await (await driver(connection)).fetch(
+        "SELECT reason, raised_at IS NOT NULL AS is_raised,"
+        " CASE WHEN raised_at IS NULL THEN wanted_since ELSE over_since END AS since"
+        " FROM scoring.flag_states WHERE account_id = $1"
+        " AND CASE WHEN raised_at IS NULL THEN wanted_since ELSE over_since END IS NOT NULL"
+        " ORDER BY reason",
         account,
     )
     return rows
+
+
+async def read_history(
+    connection: AsyncConnection, account: str, first: datetime, last: datetime, limit: int
+) -> list[asyncpg.Record]:
+    """What was logged of the account's risk from `first` to `last`, in order of time."""
+    rows: list[asyncpg.Record] = await (await driver(connection)).fetch(
+        "SELECT as_of, kind, risk, band, model_version FROM scoring.feature_rows"
+        " WHERE account_id = $1 AND as_of BETWEEN $2 AND $3 AND kind <> 'recomputed'"
+        " ORDER BY as_of DESC LIMIT $4",
+        account,
+        first,
+        last,
+        limit,
+    )
+    return rows[::-1]
 
 
 async def read_days(
@@ -99,10 +147,42 @@ async def read_days(
     """The active days of an account from `first` to `last`, both included."""
     rows: list[asyncpg.Record] = await (await driver(connection)).fetch(
         "SELECT day, events, cardinality(users) AS active_users, milliseconds"
-        " FROM scoring.account_day WHERE account_id = $1 AND day BETWEEN $2 AND $3 ORDER BY day",
+        " FROM scoring.account_day WHERE shard = $4 AND account_id = $1 AND day BETWEEN $2 AND $3"
+        " ORDER BY day",
         account,
         first,
         last,
+        shard_of(account),
+    )
+    return rows
+
+
+async def read_people(connection: AsyncConnection, account: str, as_of: date) -> tuple[Person, ...]:
+    """The account's users as of day `as_of`."""
+    rows = await (await driver(connection)).fetch(
+        "SELECT day, users FROM scoring.account_day"
+        " WHERE shard = $1 AND account_id = $2 AND day BETWEEN $3 AND $4 ORDER BY day",
+        shard_of(account),
+        account,
+        as_of - timedelta(days=KEPT_DAYS - 1),
+        as_of,
+    )
+    days = History(
+        days=[row["day"].toordinal() for row in rows],
+        events=[1] * len(rows),
+        milliseconds=[0] * len(rows),
+        users=[row["users"] for row in rows],
+        features=[()] * len(rows),
+    )
+    return people(usage_of([days]), 0, as_of)
+
+
+async def read_health(connection: AsyncConnection, version: str) -> list[asyncpg.Record]:
+    """What each look at a model in service found, in order of time."""
+    rows: list[asyncpg.Record] = await (await driver(connection)).fetch(
+        "SELECT looked_at, findings::text AS findings FROM scoring.model_health"
+        " WHERE version = $1 ORDER BY looked_at",
+        version,
     )
     return rows
 
@@ -117,5 +197,11 @@ async def read_status(connection: AsyncConnection) -> asyncpg.Record:
         " (SELECT count(*) FROM scoring.flags WHERE cleared_at IS NULL) AS flags_open,"
         " (SELECT count(*) FROM scoring.outbox) AS outbox,"
         " (SELECT coalesce(jsonb_object_agg(band, n), '{}')::text FROM (SELECT band, count(*) AS n"
-        "  FROM scoring.scores WHERE band IS NOT NULL GROUP BY band) AS b) AS bands"
+        "  FROM scoring.scores WHERE band IS NOT NULL GROUP BY band) AS b) AS bands,"
+        " (SELECT coalesce(jsonb_object_agg(reason, n), '{}')::text FROM (SELECT reason,"
+        "  count(*) AS n FROM scoring.flags WHERE cleared_at IS NULL GROUP BY reason) AS r)"
+        "  AS flags,"
+        " (SELECT coalesce(jsonb_agg(jsonb_build_object('source', source, 'why', why,"
+        "  'began_at', began_at) ORDER BY began_at, source), '[]')::text FROM scoring.outages"
+        "  WHERE ended_at IS NULL) AS stale"
     )

@@ -1,9 +1,13 @@
 """Settings of scoring; each field's upper-case name is its environment variable."""
 
 from datetime import timedelta
+from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from services.scoring import rules_file
+from services.scoring.domain.rules import Rules, RulesRejected, read_default
 from shared.settings import Settings
 
 
@@ -24,6 +28,13 @@ class ScoringSettings(Settings):
         lt=1,
         description="share of customers expected to leave in a year, until losses are known",
     )
+    perennial_retrain: Literal["auto", "off"] = Field(
+        default="auto",
+        description="auto: train each month where the training extra is installed; off: never",
+    )
+    perennial_rules_file: Path | None = Field(
+        default=None, description="numbers of bands, flags and guards that differ from ours (TOML)"
+    )
     perennial_sweep_interval_seconds: float = Field(default=0.5, gt=0, le=60)
     perennial_backfill_settle_seconds: float = Field(
         default=10,
@@ -32,7 +43,26 @@ class ScoringSettings(Settings):
     )
     perennial_intake_batch: int = Field(default=5_000, ge=1, le=50_000)
 
+    @field_validator("perennial_rules_file")
+    @classmethod
+    def _is_accepted(cls, path: Path | None) -> Path | None:
+        """A file that is wrong stops the program at start, not at the first look."""
+        try:
+            if path is not None:
+                rules_file.read(path)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        except RulesRejected as error:
+            raise ValueError(f"{path}: {error}") from error
+        return path
+
     @property
     def retention(self) -> timedelta | None:
         days = self.activity_retention_days
         return timedelta(days=days) if days else None
+
+    @property
+    def rules(self) -> Rules:
+        """The rules in force, as the file is now."""
+        path = self.perennial_rules_file
+        return read_default() if path is None else rules_file.read(path)

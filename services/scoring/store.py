@@ -3,27 +3,29 @@
 Rows go in key order, so that two transactions never wait for each other in a circle.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final, TypeAlias
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.scoring.arrivals import EventKey
 from services.scoring.domain.activity import AccountDay, DayDelta
-from services.scoring.tables import dirty
+from services.scoring.domain.signals import Signal
 from shared.database import driver
+from shared.log import TopicPartition
 from shared.log.partitioner import partition_of
 from shared.messages import AccountFields, AccountRecord, encode
 
-SHARDS: Final = 8
-"""Sweeps of different shards run beside each other; an account is always in the same one."""
+SHARDS: Final = 32
+"""Sweeps of different shards run beside each other; an account is always in the same one.
 
-EventIdentity: TypeAlias = tuple[date, str, bytes]
-"""Client's day, account, 128-bit hash of source and id."""
+What is stored says it (`account_day` is partitioned by it): a change takes a migration."""
 
-# In a list that travels as one string; a feature name that holds it is cut there.
+# In a list that travels as one string; a name that holds it is cut there.
 _SEPARATOR = "\x1f"
 
 
@@ -44,83 +46,149 @@ def marks_at(received: Mapping[str, datetime]) -> list[Mark]:
     ]
 
 
+@lru_cache(maxsize=1 << 17)  # Hashing a name in Python costs as much as all else of an event.
 def shard_of(account: str) -> int:
     return partition_of(account.encode(), SHARDS)
-
-
-async def keep_new(
-    connection: AsyncConnection, identities: Sequence[EventIdentity]
-) -> set[EventIdentity]:
-    """Remember the events; return those that were not known before."""
-    rows = await (await driver(connection)).fetch(
-        "INSERT INTO scoring.seen_events (event_day, account_id, key)"
-        " SELECT * FROM unnest($1::date[], $2::text[], $3::bytea[])"
-        " ON CONFLICT DO NOTHING RETURNING event_day, account_id, key",
-        [day for day, _, _ in identities],
-        [account for _, account, _ in identities],
-        [key for _, _, key in identities],
-    )
-    return {(row[0], row[1], row[2]) for row in rows}
 
 
 async def add_activity(connection: AsyncConnection, deltas: Mapping[AccountDay, DayDelta]) -> None:
     """Add the deltas to the day buckets: sums add, sets unite, order does not matter."""
     if not deltas:
         return
-    ordered = sorted(deltas.items(), key=lambda item: (item[0][1], item[0][0]))
+    ordered = sorted((shard_of(account), day.toordinal(), account) for account, day in deltas)
+    values = [deltas[account, date.fromordinal(day)] for _, day, account in ordered]
+    users: list[int] = []
+    ends = []
+    for delta in values:
+        users += sorted(delta.users)
+        ends.append(len(users))
     await (await driver(connection)).execute(
         _ADD_ACTIVITY,
-        [day for (_, day), _ in ordered],
-        [account for (account, _), _ in ordered],
-        [delta.events for _, delta in ordered],
-        [delta.milliseconds for _, delta in ordered],
-        [delta.userless for _, delta in ordered],
-        [",".join(map(str, sorted(delta.users))) for _, delta in ordered],
-        [_join(delta.features) for _, delta in ordered],
-        [delta.first_received_at for _, delta in ordered],
+        _array([shard for shard, _, _ in ordered]),
+        _array([day for _, day, _ in ordered]),
+        [account for _, _, account in ordered],
+        _array([delta.events for delta in values]),
+        _array([delta.milliseconds for delta in values]),
+        _array([delta.userless for delta in values]),
+        _array([0, *ends[:-1]]),
+        _array(ends),
+        [_join(delta.features) for delta in values],
+        [_join(delta.sources) for delta in values],
+        [delta.first_received_at for delta in values],
+        _array(users),
     )
 
 
-# Arrays of arrays cannot be unnested row by row, so each set travels as one string.
+def _array(numbers: list[int]) -> str:
+    """Integers as PostgreSQL reads an array of them.
+
+    The driver asks of each element whether it is a list: that takes four times as long (measured).
+    """
+    return f"{{{str(numbers)[1:-1]}}}"
+
+
+# Arrays of arrays cannot be unnested row by row: the users travel as one array and where each
+# row's lie in it, the names as one string a row. Whether one array holds another is asked of small
+# ones only, as it compares each with each: a crowd is sorted instead.
+_SEPARATED = f"E'\\x{ord(_SEPARATOR):02x}'"
 _ADD_ACTIVITY = f"""
 INSERT INTO scoring.account_day AS d
-    (day, account_id, events, milliseconds, userless, users, features, first_received_at)
-SELECT day, account_id, events, milliseconds, userless,
-    string_to_array(users, ',')::bigint[], string_to_array(features, E'\\x{ord(_SEPARATOR):02x}'),
-    first_received_at
-FROM unnest($1::date[], $2::text[], $3::int[], $4::bigint[], $5::int[], $6::text[], $7::text[],
-    $8::timestamptz[])
-    AS n (day, account_id, events, milliseconds, userless, users, features, first_received_at)
-ON CONFLICT (day, account_id) DO UPDATE SET
+    (shard, day, account_id, events, milliseconds, userless, users, features, sources,
+     first_received_at)
+SELECT shard, date '0001-01-01' + (day - 1), account_id, events, milliseconds, userless,
+    (SELECT $12::text::bigint[])[first + 1:last], string_to_array(features, {_SEPARATED}),
+    string_to_array(sources, {_SEPARATED}), first_received_at
+FROM unnest($1::text::smallint[], $2::text::int[], $3::text[], $4::text::int[],
+    $5::text::bigint[], $6::text::int[], $7::text::int[], $8::text::int[], $9::text[], $10::text[],
+    $11::timestamptz[])
+    AS n (shard, day, account_id, events, milliseconds, userless, first, last, features, sources,
+        first_received_at)
+ON CONFLICT (shard, day, account_id) DO UPDATE SET
     events = d.events + EXCLUDED.events,
     milliseconds = d.milliseconds + EXCLUDED.milliseconds,
     userless = d.userless + EXCLUDED.userless,
     first_received_at = least(d.first_received_at, EXCLUDED.first_received_at),
-    users = CASE WHEN EXCLUDED.users <@ d.users THEN d.users ELSE
-        (SELECT array_agg(DISTINCT u ORDER BY u) FROM unnest(d.users || EXCLUDED.users) AS u) END,
+    users = CASE
+        WHEN cardinality(EXCLUDED.users)::bigint * cardinality(d.users) <= 4096
+            AND EXCLUDED.users <@ d.users THEN d.users
+        ELSE (SELECT array_agg(DISTINCT u ORDER BY u) FROM unnest(d.users || EXCLUDED.users) AS u)
+        END,
     features = CASE WHEN EXCLUDED.features <@ d.features THEN d.features ELSE
         (SELECT array_agg(DISTINCT f ORDER BY f) FROM unnest(d.features || EXCLUDED.features) AS f)
+        END,
+    sources = CASE WHEN EXCLUDED.sources <@ d.sources THEN d.sources ELSE
+        (SELECT array_agg(DISTINCT s ORDER BY s) FROM unnest(d.sources || EXCLUDED.sources) AS s)
         END
 """
 
 
-def _join(features: Iterable[str]) -> str:
-    return _SEPARATOR.join(sorted({name.partition(_SEPARATOR)[0] for name in features}))
+def _join(names: Collection[str]) -> str:
+    if len(names) == 1:
+        (name,) = names
+        return name.partition(_SEPARATOR)[0]
+    joined = _SEPARATOR.join(sorted(names))
+    if joined.count(_SEPARATOR) < max(1, len(names)):
+        return joined
+    return _SEPARATOR.join(sorted({name.partition(_SEPARATOR)[0] for name in names}))
+
+
+async def add_signals(
+    connection: AsyncConnection, signals: Collection[tuple[EventKey, Signal]]
+) -> None:
+    """Signals of new events."""
+    if not signals:
+        return
+    ordered = sorted(
+        ((shard_of(signal.account), key, signal) for key, signal in signals),
+        key=lambda one: (one[0], one[2].account, one[2].occurred_at, one[1]),
+    )
+    await (await driver(connection)).execute(
+        # The same id on two of the client's days is two events, perhaps at one corrected moment.
+        "INSERT INTO scoring.signals (shard, account_id, occurred_at, key, kind, user_key, subject,"
+        " value, received_at) SELECT * FROM unnest($1::smallint[], $2::text[], $3::timestamptz[],"
+        " $4::bytea[], $5::smallint[], $6::bigint[], $7::bigint[], $8::float8[], $9::timestamptz[])"
+        " ON CONFLICT DO NOTHING",
+        [shard for shard, _, _ in ordered],
+        [signal.account for _, _, signal in ordered],
+        [signal.occurred_at for _, _, signal in ordered],
+        [key for _, key, _ in ordered],
+        [signal.kind for _, _, signal in ordered],
+        [signal.user for _, _, signal in ordered],
+        [signal.subject for _, _, signal in ordered],
+        [signal.value for _, _, signal in ordered],
+        [signal.received_at for _, _, signal in ordered],
+    )
+
+
+async def add_source_hours(
+    connection: AsyncConnection,
+    partition: TopicPartition,
+    counts: Mapping[tuple[str, datetime], int],
+) -> None:
+    """Count the events of each source and hour of their arrival."""
+    ordered = sorted(counts.items())
+    await (await driver(connection)).execute(
+        "INSERT INTO scoring.source_hours AS h (hour, source, partition, events)"
+        " SELECT hour, source, $4, events"
+        " FROM unnest($1::timestamptz[], $2::text[], $3::bigint[]) AS n (hour, source, events)"
+        " ON CONFLICT (hour, source, partition)"
+        " DO UPDATE SET events = h.events + EXCLUDED.events",
+        [hour for (_, hour), _ in ordered],
+        [source for (source, _), _ in ordered],
+        [count for _, count in ordered],
+        f"{partition.topic}/{partition.partition}",
+    )
 
 
 async def mark_dirty(connection: AsyncConnection, marks: Collection[Mark]) -> None:
     if marks:
-        await connection.execute(
-            dirty.insert(),
-            [
-                {
-                    "shard": shard_of(mark.account),
-                    "account_id": mark.account,
-                    "backfill": mark.backfill,
-                    "received_at": mark.received_at,
-                }
-                for mark in marks
-            ],
+        await (await driver(connection)).execute(
+            "INSERT INTO scoring.dirty (shard, account_id, backfill, received_at)"
+            " SELECT * FROM unnest($1::smallint[], $2::text[], $3::bool[], $4::timestamptz[])",
+            [shard_of(mark.account) for mark in marks],
+            [mark.account for mark in marks],
+            [mark.backfill for mark in marks],
+            [mark.received_at for mark in marks],
         )
 
 

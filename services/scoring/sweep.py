@@ -1,47 +1,71 @@
 """The clock of scoring: scores what changed and what is due by time alone, and raises flags.
 
-A silent account sends no event: it is due once a day, after midnight UTC, when its indicators
-change by themselves. Every chunk of accounts is one transaction that holds its shard's lock.
+A silent account sends no event: its shard is due once a day, after midnight UTC, when indicators
+change by themselves, and when another model is in service. Accounts with new events are scored
+within seconds, also while a large sweep runs. Every chunk of accounts is one transaction that holds
+the locks of its shards.
 
-Order of effects, in one transaction: 1 take the marks, 2 look, 3 write scores and flags, 4 put the
-flags' messages into the outbox.
+Order of effects, in one transaction: 1 take the marks, 2 look, 3 write flags and scores, log rows;
+once the round is over: 4 what the storm guard let wait leaves through the outbox.
 """
 
 import asyncio
-import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scoring import sweep_store
-from services.scoring.domain.assessment import Assessment, FlagChange, assess
-from services.scoring.domain.model import Model
-from services.scoring.domain.renewal import renewal_date
-from services.scoring.flag_events import envelope
-from services.scoring.metrics import ScoringMetrics
+from services.scoring import outage_store, storm, sweep_store
+from services.scoring.domain.rules import Rules
+from services.scoring.domain.staleness import Freshness
+from services.scoring.feature_log import MONDAYS, YEAR, Months, Rhythm
+from services.scoring.looks import Looks, Moment, Seen
+from services.scoring.metrics import FlagCause, ScoringMetrics, Suppressed
 from services.scoring.models import Models
 from services.scoring.partitions import Partitions
-from services.scoring.store import SHARDS
-from services.scoring.sweep_store import FlagRow
-from services.scoring.tables import outbox
+from services.scoring.store import SHARDS, shard_of
+from services.scoring.sweep_store import ALL, Marks, Part, Work
+from services.scoring.usage_store import Scope
 from shared import database, failpoints
 from shared import logging as logs
-from shared import outbox as outboxes
 from shared.clock import Clock
 from shared.lifecycle import Loop, stopped_within
-from shared.log import Record
-from shared.messages import FLAGS, Flag, FlagEvent, encode
 from shared.outbox import Relay
 
-CHUNK: Final = 1_000
+CHUNK: Final = 2_000
+"""Accounts with new events per transaction."""
+
+LARGEST: Final = 60_000
+"""Accounts of a shard that are read at once; a larger one is swept in parts."""
+
+_LANES: Final = 2  # PostgreSQL reads for one while numpy computes for the other.
 _MAINTAIN_EVERY: Final = timedelta(hours=1)
 _AWAY_SECONDS: Final = 2.0
 _NOT_YET: Final = timedelta(days=3_650)
 
 log = logs.get(__name__)
+
+
+class Watch(Protocol):
+    """What says which data can be trusted: `staleness.Staleness`."""
+
+    async def beat(self, now: datetime) -> None: ...
+
+    async def look(self, now: datetime) -> Freshness: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Round:
+    """What is the same for all chunks of a round, and the flags that it has raised."""
+
+    moment: Moment
+    settle: timedelta
+    work: Work
+    flags_since: list[tuple[FlagCause, datetime]] = field(default_factory=list)
 
 
 class Sweep:
@@ -61,6 +85,9 @@ class Sweep:
         is_behind: Callable[[], Awaitable[bool]],
         retention: timedelta | None,
         models: Models,
+        watch: Watch,
+        rules: Rules,
+        rhythm: Rhythm = MONDAYS,
     ) -> None:
         self._engine = engine
         self._partitions = partitions
@@ -73,7 +100,13 @@ class Sweep:
         self._is_behind = is_behind
         self._retention = retention
         self._models = models
+        self._watch = watch
+        self._rules = rules
+        self._rhythm = rhythm
+        self._months = Months(engine)
+        self._looks = Looks()
         self._maintained_at: datetime | None = None
+        self._waiting_flags: list[tuple[FlagCause, datetime]] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         seconds = self._interval.total_seconds()
@@ -81,6 +114,7 @@ class Sweep:
             seconds = self._interval.total_seconds()
             try:
                 now = self._clock()
+                await self._watch.beat(now)
                 await self.maintain_when_due(now)
                 await self.round(now)
             except Exception as error:
@@ -92,25 +126,18 @@ class Sweep:
 
     async def round(self, now: datetime) -> int:
         """Score everything that is dirty or due; says how many accounts."""
-        async with self._engine.connect() as connection:
-            work = await sweep_store.look(connection, now, settle=self._settle)
         settle = self._settle
+        # Also where there is nothing to do: a source that has stopped leaves nothing to do.
+        freshness = await self._watch.look(now)
+        work = await self._look(settle)
         if work.history_loaded and await self._is_behind():
             # It only looks loaded: the rest of it waits in the log (intake was slow, or away).
             settle = _NOT_YET
-            async with self._engine.connect() as connection:
-                work = await sweep_store.look(connection, now, settle=settle)
-        if not work.is_due:
-            self._metrics.sweep_success.set_to_current_time()
-            return 0
-        model = await self._models.current(now, history_loaded=work.history_loaded, settle=settle)
+            work = await self._look(settle)
         scored = 0
-        for shard in range(SHARDS):
-            count = CHUNK
-            while count >= CHUNK:
-                count = await self._score_chunk(shard, model, now, settle=settle)
-                scored += count
-                self._loop.progressed()
+        if work.marked or work.history_loaded or work.due(now, work.model_version):
+            scored = await self._score(work, freshness, now, settle)
+        await self._release(now)
         self._metrics.sweep_success.set_to_current_time()
         return scored
 
@@ -120,132 +147,204 @@ class Sweep:
             return
         today = now.astimezone(UTC).date()
         dropped = await self._partitions.maintain(today=today)
+        months = await self._months.maintain(now)
         days = 0
         if self._retention is not None:
             while await self._forget_one_day(today - self._retention):
                 days += 1
+        async with self._engine.begin() as connection:
+            await outage_store.forget_hours(connection, now, self._rules.staleness)
         self._maintained_at = now
-        if dropped or days:
-            log.info("sweep.forgot", id_partitions=dropped, activity_days=days)
+        if dropped or days or months:
+            log.info(
+                "sweep.forgot",
+                id_partitions=dropped,
+                activity_days=days,
+                log_months=months,
+            )
 
     async def _forget_one_day(self, before: date) -> bool:
         async with self._engine.begin() as connection:
             return await sweep_store.forget_old_days(connection, before)
 
-    async def _score_chunk(
-        self, shard: int, model: Model, now: datetime, *, settle: timedelta
+    async def _look(self, settle: timedelta) -> Work:
+        async with self._engine.connect() as connection:
+            return await sweep_store.look(connection, settle=settle)
+
+    async def _score(
+        self, work: Work, freshness: Freshness, now: datetime, settle: timedelta
     ) -> int:
+        standard = await self._models.current(
+            now, accounts=work.accounts, history_loaded=work.history_loaded, settle=settle
+        )
+        log_at = self._rhythm.moment(now)
+        await self._months.ensure([now, log_at or now, now - YEAR])
+        moment = Moment(
+            now=now,
+            standard=standard,
+            freshness=freshness,
+            log_at=log_at,
+        )
+        this = _Round(moment=moment, settle=settle, work=work)
+        due = work.due(now, standard.model.version)
+        few = 0
+        if sum(work.accounts_of(shard) for shard in due) <= CHUNK:
+            few, due = await self._sweep_few(due, this), []
+        lanes = [asyncio.create_task(self._lane(number, due, this)) for number in range(_LANES)]
+        try:
+            scored = sum(await asyncio.gather(*lanes))
+        finally:
+            for lane in lanes:
+                lane.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
+        self._waiting_flags += this.flags_since
+        return scored + few
+
+    async def _lane(self, number: int, due: Collection[int], this: _Round) -> int:
+        """Its shards, one after the other, that are due; between them, what has new events."""
+        own = set(range(number, SHARDS, _LANES))
+        crowded = own & this.work.crowded
+        scored = 0
+        for shard in sorted(own & set(due)):
+            scored += await self._sweep_shard(shard, this)
+            crowded.discard(shard)
+            scored += await self._score_marked(own - crowded, this)
+        if not scored and own & set(this.work.marked):
+            scored += await self._score_marked(own, this)
+        return scored
+
+    async def _sweep_shard(self, shard: int, this: _Round) -> int:
+        """Look at all accounts of a shard; 0 where another replica is at it."""
+        parts = _parts(this.work.accounts_of(shard))
+        scored = 0
+        for number, part in enumerate(parts, 1):
+            started = time.monotonic()
+            async with self._engine.begin() as connection:
+                if not await sweep_store.begin(connection, [shard]):
+                    return scored
+                marks = await sweep_store.take_marks(
+                    connection, [shard], settle=this.settle, part=part
+                )
+                scopes = await sweep_store.whole_shard(connection, shard, marks, part)
+                seen = [
+                    await self._look_at(connection, one, this) for one in scopes if one.accounts
+                ]
+                scored += sum(len(one.accounts) for one in scopes)
+                if number == len(parts):
+                    await sweep_store.mark_swept(
+                        connection,
+                        {shard: scored},
+                        model_version=this.moment.standard.model.version,
+                        now=this.moment.now,
+                    )
+                failpoints.reach("scoring.before_sweep_commit")
+            self._note(seen, marks, this, started)
+        return scored
+
+    async def _sweep_few(self, shards: Collection[int], this: _Round) -> int:
+        """Look at all accounts of several shards in one step: each of them holds but a few."""
+        if not shards:
+            return 0
         started = time.monotonic()
         async with self._engine.begin() as connection:
-            if not await sweep_store.lock_shard(connection, shard):
-                return 0
-            taken = await sweep_store.take(connection, shard, now, settle=settle, limit=CHUNK)
-            if not taken.accounts:
-                return 0
-            subjects = await sweep_store.read_subjects(
-                connection, taken.accounts, now.astimezone(UTC).date()
+            locked = await sweep_store.begin(connection, shards)
+            marks = await sweep_store.take_marks(connection, locked, settle=this.settle)
+            accounts = await sweep_store.all_accounts(connection, locked, marks)
+            seen = []
+            if accounts:
+                seen.append(await self._look_at(connection, Scope(accounts=accounts), this))
+            counted = Counter(map(shard_of, accounts))
+            await sweep_store.mark_swept(
+                connection,
+                {shard: counted[shard] for shard in locked},
+                model_version=this.moment.standard.model.version,
+                now=this.moment.now,
             )
-            kept = None if self._retention is None else self._retention.days
-            found = assess(subjects, model, now, kept_days=kept)
-            changed = await self._save(connection, found, model, now)
             failpoints.reach("scoring.before_sweep_commit")
-        for reason, change in changed:
+        self._note(seen, marks, this, started)
+        return len(accounts)
+
+    async def _score_marked(self, shards: Collection[int], this: _Round) -> int:
+        """Score the accounts with new events, those that there are as it begins.
+
+        Were it to go on until none are left, a stream of events could keep a round from its end:
+        its clock would stand still, and what the storm guard has to let out would wait.
+        """
+        scored, until = 0, None
+        while True:
+            started = time.monotonic()
+            async with self._engine.begin() as connection:
+                locked = await sweep_store.begin(connection, shards)
+                if until is None:
+                    until = await sweep_store.last_mark(connection)
+                marks = await sweep_store.take_marks(
+                    connection, locked, settle=this.settle, limit=CHUNK, until=until
+                )
+                if not marks:
+                    return scored
+                seen = await self._look_at(connection, Scope(accounts=sorted(marks)), this)
+                failpoints.reach("scoring.before_sweep_commit")
+            self._note([seen], marks, this, started)
+            scored += len(marks)
+            if len(marks) < CHUNK:
+                return scored
+
+    async def _look_at(self, connection: AsyncConnection, scope: Scope, this: _Round) -> Seen:
+        seen = await self._looks.look(connection, scope, this.moment)
+        if seen.new:
+            await sweep_store.count_new(
+                connection,
+                Counter(map(shard_of, seen.new)),
+                model_version=this.moment.standard.model.version,
+                now=this.moment.now,
+            )
+        return seen
+
+    def _note(self, seen: Sequence[Seen], marks: Marks, this: _Round, started: float) -> None:
+        """Measure what a transaction has done; it is committed."""
+        self._loop.progressed()
+        midnight = this.moment.now.astimezone(UTC).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        sent = [change for one in seen for change in one.sent]
+        for reason, change in sent:
             self._metrics.flags.labels(reason, change).inc()
-        if changed:
+        if sent:
             self._relay.wake()
         done_at = self._clock()
-        for received_at in taken.received.values():
+        for received_at in marks.values():
             self._metrics.event_to_score.observe((done_at - received_at).total_seconds())
+        for one in seen:
+            self._metrics.risks.observe(one.assessed.risk)
+            self._metrics.suppressed.labels(Suppressed.DATA_STALE).inc(one.stale)
+            this.flags_since.extend(
+                (FlagCause.EVENT, marks[name]) if name in marks else (FlagCause.CLOCK, midnight)
+                for name in one.raised
+            )
         self._metrics.sweep_seconds.observe(time.monotonic() - started)
-        return len(found)
 
-    async def _save(
-        self,
-        connection: AsyncConnection,
-        found: Sequence[Assessment],
-        model: Model,
-        now: datetime,
-    ) -> list[tuple[str, str]]:
-        """Write scores and flags; returns reason and change of each flag that changed."""
-        await sweep_store.save_scores(
-            connection,
-            found,
-            model_version=model.version,
-            now=now,
-            next_due_at=_next_midnight(now),
-        )
-        changes = [
-            (one, change)
-            for one in found
-            for change in one.flags
-            if change.decision.change is not None
-        ]
-        await sweep_store.save_flags(
-            connection, (_flag_row(one, change, now) for one, change in changes)
-        )
-        await outboxes.put(
-            connection,
-            outbox,
-            FLAGS,
-            [
-                Record(key=one.account.encode(), value=encode(_flag_event(one, change, now)))
-                for one, change in changes
-            ],
-        )
-        return [
-            (change.decision.reason, change.decision.change)
-            for _, change in changes
-            if change.decision.change is not None
-        ]
+    async def _release(self, now: datetime) -> None:
+        """Let out the flags that waited for the end of the round, or hold them."""
+        async with self._engine.begin() as connection:
+            verdict = await storm.release(connection, now, self._rules.storm_guard)
+        for reason, count in verdict.sent.items():
+            self._metrics.flags.labels(reason, "raised").inc(count)
+        if verdict.sent:
+            self._relay.wake()
+        self._metrics.suppressed.labels(Suppressed.MASS_FLAGS).inc(verdict.held)
+        if not verdict.held:
+            done_at = self._clock()
+            for cause, since in self._waiting_flags:
+                self._metrics.event_to_flag.labels(cause).observe((done_at - since).total_seconds())
+        self._waiting_flags = []
 
 
-def _next_midnight(now: datetime) -> datetime:
-    """When the account's indicators change by themselves: the next UTC day is complete then."""
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return today + timedelta(days=1)
-
-
-def _flag_row(one: Assessment, change: FlagChange, now: datetime) -> FlagRow:
-    decision = change.decision
-    return FlagRow(
-        account_id=one.account,
-        reason=decision.reason,
-        episode=decision.state.episode,
-        flag_id=_flag_id(one, change),
-        stage=decision.stage,
-        raised_at=decision.raised_at or now,
-        updated_at=now,
-        cleared_at=now if decision.change == "cleared" else None,
-        band=change.band,
-        risk=one.risk,
-        summary=change.summary,
-    )
-
-
-def _flag_event(one: Assessment, change: FlagChange, now: datetime) -> FlagEvent:
-    decision = change.decision
-    if decision.change is None:
-        raise ValueError("a decision that was held back is no message")
-    flag = Flag(
-        flag_id=_flag_id(one, change),
-        account=one.account,
-        reason=decision.reason,
-        stage=decision.stage,
-        change=decision.change,
-        episode=decision.state.episode,
-        as_of=now,
-        raised_at=decision.raised_at or now,
-        band=change.band,
-        risk=one.risk,
-        value_at_risk=change.value,
-        renewal_date=renewal_date(one.fields, one.indicators.as_of),
-        summary=change.summary,
-        reasons=decision.evidence,
-    )
-    return envelope(flag)
-
-
-def _flag_id(one: Assessment, change: FlagChange) -> str:
-    """The same for every message of one episode."""
-    name = f"{one.account}\0{change.decision.reason}\0{change.decision.state.episode}"
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+def _parts(accounts: int) -> list[Part]:
+    """The hashes of a shard's accounts in equal ranges, so that none holds too many accounts."""
+    count = 1 + accounts // LARGEST
+    if count == 1:
+        return [ALL]
+    lowest, highest = ALL
+    width = (highest - lowest) // count + 1
+    starts = [lowest + number * width for number in range(count)]
+    return [(start, min(start + width - 1, highest)) for start in starts]

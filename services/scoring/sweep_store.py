@@ -1,46 +1,89 @@
-"""Scoring's SQL of the sweep: what is due, what is stored of it, and what a look has found."""
+"""Scoring's SQL of the sweep: what is due, who is taken, and what has been swept."""
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Final
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, TypeAlias
 
-import asyncpg
-import msgspec
+import numpy as np
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scoring.domain.assessment import Assessment, Subject
-from services.scoring.domain.flags import FlagState
-from services.scoring.domain.indicators import History
-from services.scoring.domain.risk import BandState
-from services.scoring.store import fields_from, shard_of
-from services.scoring.tables import flags
+from services.scoring import usage_store
+from services.scoring.domain.table import columns_hash
+from services.scoring.domain.usage import Integers
+from services.scoring.store import SHARDS
+from services.scoring.usage_store import Scope
 from shared.database import driver
-from shared.messages import Band, FlagReason
 
-HISTORY_DAYS: Final = 800
-"""Days read per account: the longest kept window, as of a year ago too."""
+Marks: TypeAlias = Mapping[str, datetime]
+"""Accounts to be scored, with when the first unscored event of each arrived."""
+Part: TypeAlias = tuple[int, int]
+"""The accounts of a shard whose hash lies between these, both included."""
 
-_ENCODER = msgspec.json.Encoder(decimal_format="string")
+ALL: Final[Part] = (-(2**63), 2**63 - 1)
+_NO_END: Final = 2**63 - 1
+_CROWD: Final = 100
+_CROWD_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """The accounts of one chunk; `received` is when the first unscored event of each arrived."""
+class ShardSweep:
+    """What all scores of a shard were made with at least, and when; `accounts`: how many."""
 
-    accounts: tuple[str, ...]
-    received: Mapping[str, datetime]
+    swept_at: datetime
+    model_version: str
+    columns: str
+    accounts: int
 
 
-async def lock_shard(connection: AsyncConnection, shard: int) -> bool:
-    """Whether this transaction may sweep the shard; another replica may be at it."""
-    locked = await connection.scalar(
-        text("SELECT pg_try_advisory_xact_lock(hashtext('scoring.sweep'), :shard)"),
-        {"shard": shard},
-    )
-    return bool(locked)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What there is to do: `marked` are shards with accounts to be scored again.
+
+    `history_loaded`: accounts whose history has just been loaded wait. `waiting`: how many of
+    each shard wait for their first score. `model_version`: of the one in service.
+    """
+
+    marked: Collection[int]
+    history_loaded: bool
+    waiting: Mapping[int, int]
+    model_version: str | None
+    sweeps: Mapping[int, ShardSweep]
+
+    @property
+    def accounts(self) -> int:
+        """With a score, and waiting for one."""
+        return sum(map(self.accounts_of, range(SHARDS)))
+
+    def accounts_of(self, shard: int) -> int:
+        scored = self.sweeps[shard].accounts if shard in self.sweeps else 0
+        return scored + self.waiting.get(shard, 0)
+
+    def due(self, now: datetime, model_version: str | None) -> list[int]:
+        """The shards whose scores are of another day, of another model or of other columns.
+
+        A silent account sends nothing: after midnight UTC its indicators change by themselves.
+        And those that are `crowded`.
+        """
+        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        old = {
+            shard
+            for shard, sweep in self.sweeps.items()
+            if sweep.swept_at < today
+            or sweep.model_version != model_version
+            or sweep.columns != columns_hash()
+        }
+        return sorted(old | self.crowded)
+
+    @property
+    def crowded(self) -> set[int]:
+        """The shards with so many new accounts that all of it is read at once."""
+        return {
+            shard
+            for shard, waiting in self.waiting.items()
+            if waiting > max(_CROWD, self.accounts_of(shard) * _CROWD_SHARE)
+        }
 
 
 # History is being loaded while backfilled events keep coming in. Asked inside the statements that
@@ -52,239 +95,207 @@ _LOADING: Final = (
 _HELD: Final = (
     "EXISTS (SELECT FROM scoring.dirty AS b WHERE b.account_id = {table}.account_id AND b.backfill)"
 )
+TAKEABLE: Final = f"(NOT {_LOADING} OR (NOT backfill AND NOT {_HELD}))"
+"""Whether a mark in `dirty` may be taken: formatted with the table's alias and the settle time."""
+
+_HASH: Final = "hashtextextended({table}.account_id, 0)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What there is to do; `history_loaded`: accounts whose history has just been loaded wait."""
+async def look(connection: AsyncConnection, *, settle: timedelta) -> Work:
+    connected = await driver(connection)
+    row = await connected.fetchrow(_LOOK, settle)
+    waiting = await connected.fetch(_WAITING, settle) if row[0] else []
+    sweeps = await connected.fetch("SELECT * FROM scoring.shard_sweeps")
+    return Work(
+        marked=row[0],
+        history_loaded=row[1],
+        waiting=dict(waiting),
+        model_version=row[2],
+        sweeps={
+            one["shard"]: ShardSweep(
+                swept_at=one["swept_at"],
+                model_version=one["model_version"],
+                columns=one["columns"],
+                accounts=one["accounts"],
+            )
+            for one in sweeps
+        },
+    )
 
-    is_due: bool
-    history_loaded: bool
 
-
-async def look(connection: AsyncConnection, now: datetime, *, settle: timedelta) -> Work:
-    row = await (await driver(connection)).fetchrow(_LOOK, now, settle)
-    return Work(is_due=row[0] or row[1], history_loaded=row[1])
-
-
-_LOOK = f"""
-SELECT EXISTS (SELECT FROM scoring.dirty AS d WHERE NOT backfill AND NOT {_HELD.format(table="d")})
-    OR EXISTS (SELECT FROM scoring.scores WHERE next_due_at <= $1),
-    EXISTS (SELECT FROM scoring.dirty WHERE backfill) AND NOT {_LOADING.format(settle="$2")}
+_LOOK: Final = f"""
+SELECT ARRAY(SELECT s FROM generate_series(0, {SHARDS - 1}) AS s WHERE EXISTS (
+        SELECT FROM scoring.dirty AS d WHERE shard = s
+        AND {TAKEABLE.format(table="d", settle="$1")})),
+    EXISTS (SELECT FROM scoring.dirty WHERE backfill) AND NOT {_LOADING.format(settle="$1")},
+    (SELECT version FROM scoring.models WHERE state = 'active')
+"""
+_WAITING: Final = f"""
+SELECT shard, count(*) FROM (SELECT DISTINCT shard, account_id FROM scoring.dirty AS d
+    WHERE {TAKEABLE.format(table="d", settle="$1")}) AS m
+WHERE NOT EXISTS (SELECT FROM scoring.scores AS s
+    WHERE s.shard = m.shard AND s.account_id = m.account_id)
+GROUP BY shard
 """
 
 
-async def take(
-    connection: AsyncConnection, shard: int, now: datetime, *, settle: timedelta, limit: int
-) -> Taken:
-    """The next accounts of a shard: dirty ones, then those that are due by time alone.
+async def begin(connection: AsyncConnection, shards: Collection[int]) -> list[int]:
+    """Those of the shards that this transaction may sweep; another replica may be at the others.
+
+    The limits of a transaction are set to what the sweep of a whole shard needs.
+    """
+    await connection.execute(
+        text(
+            "SELECT set_config('idle_in_transaction_session_timeout', '60s', true),"
+            " set_config('statement_timeout', '120s', true), set_config('work_mem', '64MB', true)"
+        )
+    )
+    locked = await connection.scalars(
+        text(
+            "SELECT s FROM unnest(CAST(:shards AS int[])) AS s"
+            " WHERE pg_try_advisory_xact_lock(hashtext('scoring.sweep'), s)"
+        ),
+        {"shards": sorted(shards)},
+    )
+    return list(locked)
+
+
+async def take_marks(
+    connection: AsyncConnection,
+    shards: Collection[int],
+    *,
+    settle: timedelta,
+    limit: int | None = None,
+    part: Part = ALL,
+    until: int = _NO_END,
+) -> Marks:
+    """The accounts of the shards that are to be scored again, and which no longer are now.
 
     An account whose history is being loaded waits until the backfill has settled: half a history
-    looks like silence.
+    looks like silence. `until` leaves out those that were marked first after that mark.
     """
-    connected = await driver(connection)
-    marks = await connected.fetch(_TAKE_DIRTY, shard, settle, limit)
+    marks = await (await driver(connection)).fetch(
+        _TAKE_MARKS, list(shards), settle, limit, *part, until
+    )
     received: dict[str, datetime] = {}
     for account, received_at in marks:
         received[account] = min(received_at, received.get(account, received_at))
-    room = limit - len(received)
-    due = await connected.fetch(_TAKE_DUE, shard, now, settle, room) if room > 0 else []
-    accounts = dict.fromkeys([*received, *(row[0] for row in due)])
-    return Taken(accounts=tuple(sorted(accounts)), received=received)
+    return received
 
 
-_TAKE_DIRTY = f"""
+_TAKE_MARKS: Final = f"""
 WITH wanted AS (
-    SELECT DISTINCT account_id FROM scoring.dirty AS d
-    WHERE shard = $1 AND (NOT {_HELD.format(table="d")} OR NOT {_LOADING.format(settle="$2")})
+    SELECT DISTINCT shard, account_id FROM scoring.dirty AS d
+    WHERE shard = ANY($1::smallint[])
+        AND {TAKEABLE.format(table="d", settle="$2")}
+        AND {_HASH.format(table="d")} BETWEEN $4 AND $5
+        AND d.id <= $6
     LIMIT $3
 )
 DELETE FROM scoring.dirty AS d USING wanted AS w
-WHERE d.shard = $1 AND d.account_id = w.account_id
+WHERE d.shard = w.shard AND d.account_id = w.account_id
 RETURNING d.account_id, d.received_at
 """
-_TAKE_DUE = f"""
-SELECT account_id FROM scoring.scores AS s
-WHERE shard = $1 AND next_due_at <= $2
-    AND (NOT {_HELD.format(table="s")} OR NOT {_LOADING.format(settle="$3")})
-ORDER BY next_due_at LIMIT $4
-"""
 
 
-async def read_subjects(
-    connection: AsyncConnection, accounts: Sequence[str], today: date
-) -> list[Subject]:
-    """What is stored of the accounts, in the order given."""
+async def last_mark(connection: AsyncConnection) -> int:
+    """The newest mark there is."""
+    found = await (await driver(connection)).fetchval("SELECT max(id) FROM scoring.dirty")
+    return int(found or 0)
+
+
+async def whole_shard(
+    connection: AsyncConnection, shard: int, marks: Marks, part: Part
+) -> tuple[Scope, Scope]:
+    """All accounts of a shard that may be scored now; apart, the few that share their hash.
+
+    Those of which history is being loaded are left out, but a hash is shared with them too.
+    """
     connected = await driver(connection)
-    histories = await read_histories(connection, accounts, today)
-    known = await connected.fetch(
-        "SELECT a.account_id, d.fields::text, s.band_state::text, s.last_risk"
-        " FROM unnest($1::text[]) AS a (account_id)"
-        " LEFT JOIN scoring.accounts AS d USING (account_id)"
-        " LEFT JOIN scoring.scores AS s USING (account_id)",
-        accounts,
+    scored = await connected.fetchval(_SCORED, shard, *part)
+    held = set(await connected.fetchval(_LOADED, shard, *part)) - marks.keys()
+    names = sorted({*scored, *marks} - held)
+    hashes = await hashes_of(connection, [*names, *held])
+    shared = usage_store.apart(hashes)[: len(names)]
+    alone, together = np.flatnonzero(~shared), np.flatnonzero(shared)
+    return (
+        Scope(
+            accounts=[names[place] for place in alone.tolist()],
+            shard=shard,
+            hashes=hashes[alone],
+            part=None if part == ALL else part,
+        ),
+        Scope(accounts=[names[place] for place in together.tolist()]),
     )
-    states: defaultdict[str, dict[FlagReason, FlagState]] = defaultdict(dict)
-    for row in await connected.fetch(
-        "SELECT DISTINCT ON (account_id, reason) account_id, reason, episode, raised_at, band,"
-        " cleared_at FROM scoring.flags WHERE account_id = ANY($1::text[])"
-        " ORDER BY account_id, reason, episode DESC",
-        accounts,
-    ):
-        states[row["account_id"]][FlagReason(row["reason"])] = _flag_state(row)
-    by_account = {row[0]: row for row in known}
-    return [
-        Subject(
-            account=account,
-            fields=fields_from(by_account[account][1]),
-            history=histories.get(account, History()),
-            band=_band_state(by_account[account][2]),
-            last_risk=by_account[account][3],
-            flags=states[account],
-        )
-        for account in accounts
-    ]
 
 
-async def read_histories(
-    connection: AsyncConnection, accounts: Sequence[str], today: date
-) -> dict[str, History]:
-    """The active days of the accounts; those without any are absent."""
-    connected = await driver(connection)
-    since = today - timedelta(days=HISTORY_DAYS)
-    older = await connected.fetch(_READ_OLDER, accounts, since)
-    before = {row[0]: (row[1].toordinal(), row[2].toordinal(), int(row[3])) for row in older}
-    days: defaultdict[str, list[asyncpg.Record]] = defaultdict(list)
-    for row in await connected.fetch(
-        "SELECT account_id, day, events, milliseconds, users, features FROM scoring.account_day"
-        " WHERE account_id = ANY($1::text[]) AND day >= $2 ORDER BY account_id, day",
-        accounts,
-        since,
-    ):
-        days[row[0]].append(row)
-    histories = {}
-    for account in days.keys() | before.keys():
-        own = days[account]
-        first, last, count = before.get(account, (None, None, 0))
-        histories[account] = History(
-            days=[row[1].toordinal() for row in own],
-            events=[row[2] for row in own],
-            milliseconds=[row[3] for row in own],
-            users=[row[4] for row in own],
-            features=[row[5] for row in own],
-            first_active=first,
-            last_active=last,
-            active_days_before=count,
-        )
-    return histories
-
-
-_READ_OLDER = """
-SELECT account_id, min(first_day), max(last_day), sum(active_days) FROM (
-    SELECT account_id, first_day, last_day, active_days FROM scoring.account_past
-    WHERE account_id = ANY($1::text[])
-    UNION ALL
-    SELECT account_id, min(day), max(day), count(*) FROM scoring.account_day
-    WHERE account_id = ANY($1::text[]) AND day < $2 GROUP BY account_id
-) AS older GROUP BY account_id
+_SCORED: Final = f"""
+SELECT coalesce(array_agg(account_id), '{{}}') FROM scoring.scores AS s
+WHERE shard = $1 AND {_HASH.format(table="s")} BETWEEN $2 AND $3
+"""
+_LOADED: Final = f"""
+SELECT coalesce(array_agg(DISTINCT account_id), '{{}}') FROM scoring.dirty AS d
+WHERE shard = $1 AND backfill AND {_HASH.format(table="d")} BETWEEN $2 AND $3
 """
 
 
-async def read_active_accounts(connection: AsyncConnection, *, settle: timedelta) -> list[str]:
-    """Every account that was ever active, but for those whose history is being loaded; in order."""
-    rows = await (await driver(connection)).fetch(_READ_ACTIVE, settle)
-    return [row[0] for row in rows]
+async def hashes_of(connection: AsyncConnection, names: Sequence[str]) -> Integers:
+    """What a whole shard's rows have in place of the accounts' names, `(accounts,)`."""
+    return np.array(await (await driver(connection)).fetchval(_HASHES, names), np.int64)
 
 
-_READ_ACTIVE = f"""
-SELECT account_id FROM (SELECT DISTINCT account_id FROM scoring.account_day) AS a
-WHERE NOT {_HELD.format(table="a")} OR NOT {_LOADING.format(settle="$1")}
-ORDER BY account_id
+_HASHES: Final = """
+SELECT coalesce(array_agg(hashtextextended(name, 0) ORDER BY place), '{}')
+FROM unnest($1::text[]) WITH ORDINALITY AS n (name, place)
 """
 
 
-async def save_scores(
-    connection: AsyncConnection,
-    found: Collection[Assessment],
-    *,
-    model_version: str,
-    now: datetime,
-    next_due_at: datetime,
+async def all_accounts(
+    connection: AsyncConnection, shards: Collection[int], marks: Marks
+) -> list[str]:
+    """All accounts of the shards that may be scored now, in order."""
+    rows = await (await driver(connection)).fetch(_ALL_ACCOUNTS, list(shards))
+    held = {row[0] for row in rows if row[1]} - marks.keys()
+    return sorted({*(row[0] for row in rows), *marks} - held)
+
+
+_ALL_ACCOUNTS: Final = """
+SELECT account_id, false FROM scoring.scores WHERE shard = ANY($1::smallint[])
+UNION ALL
+SELECT DISTINCT account_id, true FROM scoring.dirty WHERE shard = ANY($1::smallint[]) AND backfill
+"""
+
+
+async def count_new(
+    connection: AsyncConnection, new: Mapping[int, int], *, model_version: str, now: datetime
 ) -> None:
-    ordered = sorted(found, key=lambda one: one.account)
-    documents = [
-        {
-            "account_id": one.account,
-            "shard": shard_of(one.account),
-            "state": one.indicators.state,
-            "short_history": one.indicators.short_history,
-            "risk": one.risk,
-            "band": None if one.risk is None else one.band.band,
-            "band_state": one.band,
-            "last_risk": one.last_risk,
-            "value_at_risk": one.value and one.value.amount,
-            "currency": one.value and one.value.currency,
-            "value_basis": one.value and one.value.basis,
-            "indicators": one.indicators,
-            "reasons": one.reasons,
-        }
-        for one in ordered
-    ]
+    """Note how many accounts of each shard have got their first score."""
     await (await driver(connection)).execute(
-        _SAVE_SCORES, _ENCODER.encode(documents).decode(), model_version, now, next_due_at
+        "INSERT INTO scoring.shard_sweeps AS s (shard, swept_at, model_version, columns, accounts)"
+        " SELECT shard, $3, $4, $5, n FROM unnest($1::smallint[], $2::int[]) AS new (shard, n)"
+        " ON CONFLICT (shard) DO UPDATE SET accounts = s.accounts + EXCLUDED.accounts",
+        list(new),
+        list(new.values()),
+        now,
+        model_version,
+        columns_hash(),
     )
 
 
-_SAVED = (
-    "shard, as_of, next_due_at, state, short_history, risk, band, band_state, last_risk,"
-    " value_at_risk, currency, value_basis, indicators, reasons, model_version"
-)
-_SAVE_SCORES = f"""
-INSERT INTO scoring.scores (account_id, {_SAVED})
-SELECT account_id, shard, $3, $4, state, short_history, risk, band, band_state, last_risk,
-    value_at_risk, currency, value_basis, indicators, reasons, $2
-FROM jsonb_to_recordset($1::jsonb) AS n (
-    account_id text, shard smallint, state text, short_history boolean, risk double precision,
-    band text, band_state jsonb, last_risk double precision, value_at_risk numeric, currency text,
-    value_basis text, indicators jsonb, reasons jsonb)
-ON CONFLICT (account_id) DO UPDATE SET ({_SAVED}) =
-    ({", ".join("EXCLUDED." + name.strip() for name in _SAVED.split(","))})
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlagRow:
-    """One flag of one episode as it is to be stored."""
-
-    account_id: str
-    reason: FlagReason
-    episode: int
-    flag_id: str
-    stage: str
-    raised_at: datetime
-    updated_at: datetime
-    cleared_at: datetime | None
-    band: Band | None
-    risk: float | None
-    summary: str
-
-
-async def save_flags(connection: AsyncConnection, rows: Iterable[FlagRow]) -> None:
-    for row in rows:
-        values = {name: getattr(row, name) for name in FlagRow.__dataclass_fields__}
-        if row.cleared_at is None and row.raised_at == row.updated_at:
-            await connection.execute(flags.insert().values(values))
-        else:
-            kept = ("updated_at", "cleared_at", "band", "risk", "summary")
-            await connection.execute(
-                flags.update()
-                .where(
-                    flags.c.account_id == row.account_id,
-                    flags.c.reason == row.reason,
-                    flags.c.episode == row.episode,
-                )
-                .values({name: values[name] for name in kept})
-            )
+async def mark_swept(
+    connection: AsyncConnection, accounts: Mapping[int, int], *, model_version: str, now: datetime
+) -> None:
+    """Note that all accounts of these shards, so many each, have been looked at."""
+    await (await driver(connection)).execute(
+        "UPDATE scoring.shard_sweeps AS s SET swept_at = $3, model_version = $4, columns = $5,"
+        " accounts = n.accounts FROM unnest($1::smallint[], $2::int[]) AS n (shard, accounts)"
+        " WHERE s.shard = n.shard",
+        list(accounts.keys()),
+        list(accounts.values()),
+        now,
+        model_version,
+        columns_hash(),
+    )
 
 
 async def forget_old_days(connection: AsyncConnection, before: date) -> bool:
@@ -296,29 +307,19 @@ async def forget_old_days(connection: AsyncConnection, before: date) -> bool:
     return bool(result.rowcount)
 
 
-_FORGET_DAY = """
+_FORGET_DAY: Final = f"""
 WITH gone AS (
     DELETE FROM scoring.account_day
-    WHERE day = (SELECT min(day) FROM scoring.account_day WHERE day < :before)
-    RETURNING account_id, day
+    WHERE day = (
+        SELECT min(first) FROM generate_series(0, {SHARDS - 1}) AS shards (number), LATERAL (
+            SELECT min(day) AS first FROM scoring.account_day WHERE shard = number AND day < :before
+        ) AS days)
+    RETURNING shard, account_id, day
 )
-INSERT INTO scoring.account_past AS p (account_id, first_day, last_day, active_days)
-SELECT account_id, day, day, 1 FROM gone ORDER BY account_id
-ON CONFLICT (account_id) DO UPDATE SET
+INSERT INTO scoring.account_past AS p (shard, account_id, first_day, last_day, active_days)
+SELECT shard, account_id, day, day, 1 FROM gone ORDER BY shard, account_id
+ON CONFLICT (shard, account_id) DO UPDATE SET
     first_day = least(p.first_day, EXCLUDED.first_day),
     last_day = greatest(p.last_day, EXCLUDED.last_day),
     active_days = p.active_days + 1
 """
-
-
-def _flag_state(row: asyncpg.Record) -> FlagState:
-    raised = row["cleared_at"] is None
-    return FlagState(
-        episode=row["episode"],
-        raised_at=row["raised_at"] if raised else None,
-        band=Band(row["band"]) if raised and row["band"] else None,
-    )
-
-
-def _band_state(document: str | None) -> BandState | None:
-    return None if document is None else msgspec.json.decode(document, type=BandState)

@@ -47,11 +47,13 @@ seen_events: Final = Table(
     postgresql_partition_by="RANGE (event_day)",
 )
 
-# The day first: the rows that intake writes lie together, whatever the number of accounts
-# (measured, scoring.md section 2). The index serves the sweep and the account page.
+# Partitioned by shard: a sweep reads a shard's rows in one piece. Within, the day comes first: the
+# rows that intake writes lie together, whatever the number of accounts (measured, scoring.md
+# section 2). The index serves the account page.
 account_day: Final = Table(
     "account_day",
     metadata,
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
     Column("day", Date, primary_key=True),
     Column("account_id", Text, primary_key=True),
     Column("events", Integer, nullable=False),
@@ -59,15 +61,53 @@ account_day: Final = Table(
     Column("userless", Integer, nullable=False),
     Column("users", ARRAY(BigInteger), nullable=False),
     Column("features", ARRAY(Text), nullable=False),
+    Column("sources", ARRAY(Text), nullable=False),
     # Of the day's events, the first that was received: an erasure leaves what came after it.
     Column("first_received_at", DateTime(timezone=True), nullable=False),
     Index("account_day_by_account", "account_id", "day"),
+    postgresql_partition_by="LIST (shard)",
+)
+
+# What happened to an account without anybody using the product (`domain/usage.py: SignalKind`);
+# `key` is that of the event in `seen_events`. No user: NULL, also where a person was erased.
+signals: Final = Table(
+    "signals",
+    metadata,
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
+    Column("account_id", Text, primary_key=True),
+    Column("occurred_at", DateTime(timezone=True), primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("kind", SmallInteger, nullable=False),
+    Column("user_key", BigInteger),
+    Column("subject", BigInteger),
+    Column("value", Double),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+)
+
+# Events by the hour they were received in: how a source that has gone silent is seen. One row for
+# each partition of the log, so that two transactions never wait for each other.
+source_hours: Final = Table(
+    "source_hours",
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+)
+
+# The names that count as themselves, of accounts that have many (`feature_names.py`).
+account_features: Final = Table(
+    "account_features",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("features", ARRAY(Text), nullable=False),
 )
 
 # What retention has deleted of `account_day`, so that tenure and "ever active" stay true.
 account_past: Final = Table(
     "account_past",
     metadata,
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
     Column("account_id", Text, primary_key=True),
     Column("first_day", Date, nullable=False),
     Column("last_day", Date, nullable=False),
@@ -116,24 +156,31 @@ erased_users: Final = Table(
     Column("erased_at", DateTime(timezone=True), nullable=False),
 )
 
+# The last look at each account. `band` is the one shown, NULL without a risk; `latched` the code of
+# the one the latches stand at. `indicators` as `domain/table.py` packs them, under `columns`.
 scores: Final = Table(
     "scores",
     metadata,
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
     Column("account_id", Text, primary_key=True),
-    Column("shard", SmallInteger, nullable=False),
     Column("as_of", DateTime(timezone=True), nullable=False),
-    Column("next_due_at", DateTime(timezone=True), nullable=False),
     Column("state", Text, nullable=False),
     Column("short_history", Boolean, nullable=False),
     Column("risk", Double),
-    Column("band", Text),
-    Column("band_state", JSONB),
     Column("last_risk", Double),
+    Column("band", Text),
+    Column("latched", SmallInteger, nullable=False),
+    Column("band_since", DateTime(timezone=True), nullable=False),
+    Column("watch_low_since", DateTime(timezone=True)),
+    Column("at_risk_low_since", DateTime(timezone=True)),
+    Column("critical_low_since", DateTime(timezone=True)),
     Column("value_at_risk", Numeric),
     Column("currency", Text),
     Column("value_basis", Text),
-    Column("indicators", JSONB, nullable=False),
-    Column("reasons", JSONB, nullable=False),
+    Column("columns", Text, nullable=False),
+    Column("indicators", LargeBinary, nullable=False),
+    # What the trend was divided by: the next survey needs it as it was before.
+    Column("cohort_ratio", Double, nullable=False),
     Column("model_version", Text),
     # NULLs sort as 0 in the lists, and an index can serve them.
     Column("sort_risk", Double, Computed("coalesce(risk, -1)", persisted=True), nullable=False),
@@ -143,12 +190,73 @@ scores: Final = Table(
         Computed("coalesce(value_at_risk, -1)", persisted=True),
         nullable=False,
     ),
-    Index("scores_due", "shard", "next_due_at"),
     Index("scores_by_risk", text("sort_risk DESC"), "account_id"),
     Index("scores_by_value", text("sort_value DESC"), "account_id"),
     Index("scores_by_band", "band", text("sort_risk DESC"), "account_id"),
 )
 
+# When all accounts of a shard had last been looked at, and with what: what is due by time is known
+# from 32 rows. A shard without scores has no row.
+shard_sweeps: Final = Table(
+    "shard_sweeps",
+    metadata,
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
+    Column("swept_at", DateTime(timezone=True), nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("columns", Text, nullable=False),
+    Column("accounts", Integer, nullable=False),
+)
+
+# What is usual among the accounts of each segment (`domain/peers.py`), under the model it was
+# surveyed with; the newest of a version counts.
+peers: Final = Table(
+    "peers",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("model_version", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("accounts", Integer, nullable=False),
+    Column("cohort_ratio", Double, nullable=False),
+    Column("document", JSONB, nullable=False),
+)
+
+# What was known of an account when: the rows that models are trained on, never recomputed.
+# Partitioned by month; `indicators` as `domain/table.py` packs them, `columns` its `columns_hash`.
+# `kind`: weekly, band_change, or recomputed (an account's year before its first score, from
+# loaded history: a baseline for reasons, never a training row).
+feature_rows: Final = Table(
+    "feature_rows",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("as_of", DateTime(timezone=True), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("columns", Text, nullable=False),
+    Column("indicators", LargeBinary, nullable=False),
+    Column("risk", Double),
+    Column("band", Text),
+    Column("model_version", Text),
+    Column("directory", JSONB, nullable=False),
+    postgresql_partition_by="RANGE (as_of)",
+)
+
+# Where each rule stands; a row exists only where it is not idle, or has had an episode.
+flag_states: Final = Table(
+    "flag_states",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("shard", SmallInteger, nullable=False),
+    Column("episode", Integer, nullable=False),
+    Column("raised_at", DateTime(timezone=True)),
+    Column("wanted_since", DateTime(timezone=True)),
+    Column("over_since", DateTime(timezone=True)),
+    Column("band", Text),
+    Column("anchor", JSONB),
+    Index("flag_states_by_shard", "shard", "account_id"),
+)
+
+# The episodes. `told_at`: when the first message left; until then `message` waits here, unless an
+# admin dropped it. `held_at`: the storm guard keeps it. `released_*`: what an admin did about it.
 flags: Final = Table(
     "flags",
     metadata,
@@ -163,6 +271,13 @@ flags: Final = Table(
     Column("band", Text),
     Column("risk", Double),
     Column("summary", Text, nullable=False),
+    Column("told_at", DateTime(timezone=True)),
+    Column("held_at", DateTime(timezone=True)),
+    Column("released_at", DateTime(timezone=True)),
+    Column("released_by", Text),
+    Column("message", LargeBinary),
+    Column("evidence", JSONB),
+    Column("why", Text),
     Index(
         "flags_one_open",
         "account_id",
@@ -170,8 +285,53 @@ flags: Final = Table(
         unique=True,
         postgresql_where=text("cleared_at IS NULL"),
     ),
+    Index(
+        "flags_waiting",
+        "account_id",
+        "reason",
+        postgresql_where=text("message IS NOT NULL AND held_at IS NULL"),
+    ),
+    Index(
+        "flags_held",
+        "account_id",
+        "reason",
+        postgresql_where=text("message IS NOT NULL AND held_at IS NOT NULL"),
+    ),
+    Index("flags_by_raised", "raised_at"),
 )
 
+# When a source sent too little, or nothing could be seen of all of them (`source` is empty then).
+# `missing_days` are the whole days of which nothing came later either.
+outages: Final = Table(
+    "outages",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("began_at", DateTime(timezone=True), nullable=False),
+    Column("noticed_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("seen_at", DateTime(timezone=True), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("missing_days", ARRAY(Date), nullable=False),
+    Index(
+        "outages_one_open",
+        "source",
+        "why",
+        unique=True,
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+
+# When scoring was last seen at work: a gap in it is an outage of its own.
+pulse: Final = Table(
+    "pulse",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
+# Every fitted model with what became of it (`model_store.py`): one is active, and those that are
+# retired or refused say why. `metrics` is the report of its training.
 models: Final = Table(
     "models",
     metadata,
@@ -179,6 +339,46 @@ models: Final = Table(
     Column("document", LargeBinary, nullable=False),
     Column("accounts", Integer, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("active", Boolean, nullable=False),
-    Index("models_one_active", "active", unique=True, postgresql_where=text("active")),
+    Column("kind", Text, nullable=False),
+    Column("horizon_days", SmallInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_since", DateTime(timezone=True), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("activated_at", DateTime(timezone=True)),
+    Column("metrics", JSONB, nullable=False),
+    Index("models_one_active", "state", unique=True, postgresql_where=text("state = 'active'")),
+)
+
+# How interventions ended (topic `outcomes`): the highest revision of each episode.
+outcomes: Final = Table(
+    "outcomes",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("intervention_id", Text, primary_key=True),
+    Column("episode", Integer, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("closed_by", Text, nullable=False),
+    Column("closed_at", DateTime(timezone=True), nullable=False),
+    Column("risk_at_open", Double),
+)
+
+# What each weekly look at the model in service has found (`drift.py`).
+model_health: Final = Table(
+    "model_health",
+    metadata,
+    Column("looked_at", DateTime(timezone=True), primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("findings", JSONB, nullable=False),
+)
+
+# When the models are to be looked after next, by whichever replica, and what came of the last time.
+upkeep: Final = Table(
+    "upkeep",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("done_at", DateTime(timezone=True)),
+    Column("result", Text, nullable=False),
 )

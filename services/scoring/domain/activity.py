@@ -42,7 +42,7 @@ NEVER: Final = datetime.max.replace(tzinfo=UTC)
 AccountDay: TypeAlias = tuple[str, date]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class DayDelta:
     """What some events add to one account's UTC day.
 
@@ -54,8 +54,9 @@ class DayDelta:
     events: int = 0
     milliseconds: int = 0
     userless: int = 0
-    users: frozenset[int] = frozenset()
-    features: frozenset[str] = frozenset()
+    users: set[int] = field(default_factory=set)
+    features: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
     first_received_at: datetime = NEVER
 
     def __add__(self, other: "DayDelta") -> "DayDelta":
@@ -65,22 +66,42 @@ class DayDelta:
             userless=self.userless + other.userless,
             users=self.users | other.users,
             features=self.features | other.features,
+            sources=self.sources | other.sources,
             first_received_at=min(self.first_received_at, other.first_received_at),
         )
 
 
 def fold(events: Iterable[UsageEvent]) -> dict[AccountDay, DayDelta]:
     """One delta per account and UTC day; events that are no activity leave no trace."""
-    open_days: dict[AccountDay, _OpenDay] = {}
+    days: dict[AccountDay, DayDelta] = {}
+    account, ordinal = "", 0
+    day = DayDelta()
     for event in events:
-        if not counts_as_activity(event.type):
+        kind = event.type
+        if kind in NOT_ACTIVITY or kind.startswith(SYSTEM_PREFIX):
             continue
-        key = (event.account, _utc_day(event))
-        day = open_days.get(key)
-        if day is None:
-            day = open_days[key] = _OpenDay()
-        _count(event, day)
-    return {key: day.close() for key, day in open_days.items()}
+        moment = event.occurred_at
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC)
+        # Intake groups them: mostly the bucket is that of the event before.
+        if moment.toordinal() != ordinal or event.account != account:
+            account, ordinal = event.account, moment.toordinal()
+            key = (account, moment.date())
+            day = days.get(key) or days.setdefault(key, DayDelta())
+        day.events += 1
+        day.sources.add(event.source)
+        if event.received_at < day.first_received_at:  # noqa: PLR1730 - half of what min() costs
+            day.first_received_at = event.received_at
+        if event.user:
+            day.users.add(user_key(event.user))
+        else:
+            day.userless += 1
+        if properties := event.properties:
+            if "feature" in properties:
+                _add_feature(day, properties["feature"])
+            if kind == "session_end":
+                day.milliseconds += _milliseconds(properties.get("duration_seconds"))
+    return days
 
 
 def merge(
@@ -105,50 +126,11 @@ def user_key(user: str) -> int:
     return int.from_bytes(hashlib.sha256(user.encode()).digest()[:8], "big", signed=True)
 
 
-@dataclass(slots=True, kw_only=True)
-class _OpenDay:
-    """A bucket while events are still being counted into it."""
-
-    events: int = 0
-    milliseconds: int = 0
-    userless: int = 0
-    users: set[int] = field(default_factory=set)
-    features: set[str] = field(default_factory=set)
-    first_received_at: datetime = NEVER
-
-    def close(self) -> DayDelta:
-        return DayDelta(
-            events=self.events,
-            milliseconds=self.milliseconds,
-            userless=self.userless,
-            users=frozenset(self.users),
-            features=frozenset(self.features),
-            first_received_at=self.first_received_at,
-        )
-
-
-def _count(event: UsageEvent, day: _OpenDay) -> None:
-    day.events += 1
-    if event.received_at < day.first_received_at:  # noqa: PLR1730 - half of what min() costs
-        day.first_received_at = event.received_at
-    if event.user:
-        day.users.add(user_key(event.user))
-    else:
-        day.userless += 1
-    if not event.properties:
-        return
-    if event.type == "session_end":
-        day.milliseconds += _milliseconds(event.properties.get("duration_seconds"))
-    feature = event.properties.get("feature")
+def _add_feature(day: DayDelta, feature: object) -> None:
     if isinstance(feature, str):
         feature = feature.strip()
         if 1 <= len(feature) <= MAX_FEATURE_LENGTH:
             day.features.add(feature)
-
-
-def _utc_day(event: UsageEvent) -> date:
-    moment = event.occurred_at
-    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).date()
 
 
 def _milliseconds(duration: object) -> int:

@@ -1,166 +1,179 @@
-"""One look at some accounts: from what is stored of them to risk, band, reasons and flags.
+"""One look at many accounts: from what is stored of them to risk, band, value and flags.
 
-The sweep reads subjects, calls `assess`, and writes assessments; nothing in between does I/O.
+The sweep reads, calls `assess` and then `changes` for the few accounts that rules point at, and
+writes what was found; nothing in between does I/O.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime
+from math import isnan
+from typing import Final
 
 import numpy as np
 
-from services.scoring.domain import flags
-from services.scoring.domain.features import FEATURES, Row, Rows, rows
-from services.scoring.domain.flags import Decision, FlagState, Sight
-from services.scoring.domain.indicators import History, Indicators, State, extract
+from services.scoring.domain.features import Rows, rows
+from services.scoring.domain.flags.conditions import Conditions, conditions
+from services.scoring.domain.flags.facts import Bools, facts_of
+from services.scoring.domain.flags.machine import decide, sight_of
+from services.scoring.domain.flags.money import band_told, risk_told, value_at_risk, value_told
+from services.scoring.domain.flags.states import Decision, FlagState
+from services.scoring.domain.flags.summary import summary
+from services.scoring.domain.indicators import measure
 from services.scoring.domain.model import Model, risk
-from services.scoring.domain.reasons import explain
+from services.scoring.domain.peers import Cohorts
 from services.scoring.domain.renewal import renewal_date
-from services.scoring.domain.risk import DEFAULT_RULES, BandRules, BandState, next_band
+from services.scoring.domain.risk import RAISED, Bands, Limits, Moments, limits, next_bands
+from services.scoring.domain.rules import Rules
+from services.scoring.domain.table import STATES, IndicatorTable
+from services.scoring.domain.usage import NO_OUTAGES, Floats, Outages, Usage, directory_of
 from shared.messages import AccountFields, Band, FlagReason, Reason, ValueAtRisk
 
-YEAR = timedelta(days=365)
+_AT_RISK: Final = RAISED.index(Band.AT_RISK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What is stored of one account before it is looked at."""
+class Standard:
+    """What accounts are judged by: the model, whom they are compared with, and the rules.
 
-    account: str
-    fields: AccountFields
-    history: History
-    band: BandState | None
-    last_risk: float | None
-    flags: Mapping[FlagReason, FlagState]
+    `cohort_ratio` is what the accounts' trends usually are at the moment (holidays).
+    `milestones_used`: the vendor reports onboarding milestones.
+    """
+
+    model: Model
+    cohorts: Cohorts
+    cohort_ratio: float = 1.0
+    rules: Rules
+    milestones_used: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What was stored of some accounts before the look; `last_risk` `(accounts,)`, NaN: none.
+
+    `looked_at`: when last; NaT: never.
+    """
+
+    accounts: Sequence[str]
+    fields: Sequence[AccountFields]
+    bands: Bands
+    last_risk: Floats
+    looked_at: Moments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessed:
+    """What the look found, of the same accounts; `risk` `(accounts,)`, NaN: too new or lapsed."""
+
+    known: Known
+    table: IndicatorTable
+    features: Rows
+    risk: Floats
+    last_risk: Floats
+    bands: Bands
+    limits: Limits
+    values: Sequence[ValueAtRisk | None]
+    conditions: Conditions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlagChange:
-    """A decision with what its message says; `decision.change` None: held back."""
+    """A decision with what its message says; `decision.change` None: nothing is said."""
 
     decision: Decision
     band: Band
     value: ValueAtRisk | None
+    renewal: date | None
     summary: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assessment:
-    """What the look found; `risk` None: too new or lapsed."""
-
-    account: str
-    fields: AccountFields
-    indicators: Indicators
-    risk: float | None
-    last_risk: float | None
-    band: BandState
-    value: ValueAtRisk | None
-    reasons: tuple[Reason, ...]
-    flags: tuple[FlagChange, ...]
-
-
 def assess(
-    subjects: Sequence[Subject],
-    model: Model,
+    usage: Usage,
+    known: Known,
+    standard: Standard,
     now: datetime,
     *,
-    kept_days: int | None,
-    rules: BandRules = DEFAULT_RULES,
-) -> list[Assessment]:
-    """Assess the subjects, in order; `kept_days`: how far back their histories are complete."""
-    indicators = extract([one.history for one in subjects], [one.fields for one in subjects], now)
-    features = rows(indicators)
-    year_ago = _rows_a_year_ago(subjects, now, kept_days=kept_days)
-    risks = risk(model, features).tolist() if subjects else []
-    return [
-        _assess_one(
-            subject,
-            seen,
-            model,
-            now,
-            risk=its_risk if seen.state is State.SCORED else None,
-            row=row,
-            year_ago=before,
-            rules=rules,
-        )
-        for subject, seen, its_risk, row, before in zip(
-            subjects, indicators, risks, features, year_ago, strict=True
-        )
-    ]
+    outages: Outages = NO_OUTAGES,
+    stale: Bools | None = None,
+) -> Assessed:
+    """Look at all accounts at once; `usage` is of those that are `known`, in their order.
 
-
-def _assess_one(
-    subject: Subject,
-    seen: Indicators,
-    model: Model,
-    now: datetime,
-    *,
-    risk: float | None,
-    row: Row,
-    year_ago: Row,
-    rules: BandRules,
-) -> Assessment:
-    band = next_band(subject.band, risk, model.base_rate, now, rules=rules)
-    reasons = () if risk is None else explain(model, row, seen, year_ago=year_ago).reasons
-    sight = Sight(
-        indicators=seen,
-        band=band.band,
-        risk=risk,
-        fields=subject.fields,
-        now=now,
-        reasons=reasons,
-    )
-    threshold = rules.thresholds(model.base_rate)[Band.AT_RISK]
-    return Assessment(
-        account=subject.account,
-        fields=subject.fields,
-        indicators=seen,
-        risk=risk,
-        last_risk=subject.last_risk if risk is None else risk,
-        band=band,
-        value=None if risk is None else flags.value_at_risk(risk, subject.fields),
-        reasons=reasons,
-        flags=tuple(
-            _flag_change(decision, sight, subject.last_risk, threshold)
-            for decision in flags.decide(subject.flags, sight)
-        ),
-    )
-
-
-def _flag_change(
-    decision: Decision, sight: Sight, last_risk: float | None, threshold: float
-) -> FlagChange:
-    told = flags.risk_told(decision.reason, sight.risk, last_risk, threshold)
-    value = flags.value_at_risk(told, sight.fields)
-    renewal = renewal_date(sight.fields, sight.indicators.as_of)
-    return FlagChange(
-        decision=decision,
-        band=flags.band_told(decision.reason, sight.band),
-        value=value,
-        summary=flags.summary(decision, sight, value=value, renewal=renewal),
-    )
-
-
-def _rows_a_year_ago(subjects: Sequence[Subject], now: datetime, *, kept_days: int | None) -> Rows:
-    """Each account's own features of a year before, `(accounts, features)`.
-
-    NaN where the stored days do not reach back far enough to know: the feature's window would be
-    cut short and look like a rise since. Windowless features are never known that far back.
+    `stale`: accounts `(accounts,)` whose sources cannot be trusted now.
     """
-    before = now - YEAR
-    histories = [replace(one.history, last_active=None) for one in subjects]
-    features = rows(extract(histories, [AccountFields()] * len(subjects), before))
-    reach = np.inf if kept_days is None else kept_days - YEAR.days
-    unknown = [feature.window_days is None or feature.window_days > reach for feature in FEATURES]
-    features[:, unknown] = np.nan
-    first = np.array([_first_day(one.history) for one in subjects])
-    windows = np.array([feature.window_days or 0 for feature in FEATURES])
-    # An account that was not there for the whole window has no "a year ago".
-    features[first[:, None] > before.toordinal() - windows[None, :]] = np.nan
-    return features
+    directory = directory_of(known.fields)
+    table = measure(usage, directory, now, cohort_ratio=standard.cohort_ratio, outages=outages)
+    features = rows(table)
+    scored = table.column("state") == STATES.index("scored")
+    risks = np.where(scored, risk(standard.model, features), np.nan)
+    segments = [one.segment for one in known.fields]
+    bounds = limits(
+        standard.rules, segments, base_rates(standard.model, standard.cohorts, segments)
+    )
+    bands = next_bands(known.bands, risks, bounds, now)
+    facts = facts_of(
+        known.fields,
+        table.as_of,
+        severity=bands.code,
+        risk=risks,
+        stale=stale,
+        milestones_used=standard.milestones_used,
+    )
+    return Assessed(
+        known=known,
+        table=table,
+        features=features,
+        risk=risks,
+        last_risk=np.where(scored, risks, known.last_risk),
+        bands=bands,
+        limits=bounds,
+        values=_values(risks, known.fields),
+        conditions=conditions(table, facts, standard.rules),
+    )
 
 
-def _first_day(history: History) -> float:
-    if history.first_active is not None:
-        return history.first_active
-    return history.days[0] if history.days else np.inf
+def changes(
+    assessed: Assessed,
+    index: int,
+    states: Mapping[FlagReason, FlagState],
+    reasons: tuple[Reason, ...],
+    rules: Rules,
+    now: datetime,
+) -> tuple[FlagChange, ...]:
+    """What becomes of one account's flags; `reasons` explain its risk, where it has one."""
+    fields = assessed.known.fields[index]
+    sight = sight_of(assessed.conditions, index, fields, now, reasons=reasons)
+    last = float(assessed.known.last_risk[index])
+    at_risk = float(assessed.limits.begin[index, _AT_RISK])
+    renewal = renewal_date(fields, assessed.table.as_of)
+    found = []
+    for decision in decide(states, assessed.conditions, index, sight, rules):
+        told = risk_told(decision.reason, sight.risk, None if np.isnan(last) else last, at_risk)
+        value = value_told(decision.reason, told, fields)
+        found.append(
+            FlagChange(
+                decision=decision,
+                band=band_told(decision.reason, sight.band),
+                value=value,
+                renewal=renewal,
+                summary=""
+                if decision.change is None
+                else summary(decision, sight, value=value, renewal=renewal),
+            )
+        )
+    return tuple(found)
+
+
+def base_rates(model: Model, cohorts: Cohorts, segments: Sequence[str | None]) -> Floats:
+    """The mean risk that each account's bands are relative to."""
+    own = {name: one.base_rate for name, one in cohorts.items() if name is not None}
+    everyone = model.base_rate
+    if not own:
+        return np.full(len(segments), everyone)
+    return np.array([own.get(one, everyone) if one else everyone for one in segments], np.float64)
+
+
+def _values(risks: Floats, fields: Sequence[AccountFields]) -> list[ValueAtRisk | None]:
+    return [
+        None if isnan(its_risk) else value_at_risk(its_risk, one)
+        for its_risk, one in zip(risks.tolist(), fields, strict=True)
+    ]

@@ -4,16 +4,19 @@ Changes of one account apply in the log's order. An erasure leaves its moment an
 was received before it is skipped from then on, so that no replay brings it back.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 
 from services.scoring.domain.activity import user_key
 from shared.messages import AccountFields, DirectoryChange, UsageEvent
+
+K = TypeVar("K")
 
 
 class ChangeResult(StrEnum):
@@ -80,13 +83,13 @@ def merge(known: AccountFields | None, change: DirectoryChange) -> AccountFields
     return msgspec.structs.replace(known, **(cleared | named))
 
 
-def without_erased(events: Iterable[UsageEvent], erasures: Erasures) -> Collection[UsageEvent]:
+def without_erased(events: Mapping[K, UsageEvent], erasures: Erasures) -> dict[K, UsageEvent]:
     """The events that still count, those of an erased person without the user."""
-    return [
-        _anonymous(event) if _is_erased_user(event, erasures.users) else event
-        for event in events
+    return {
+        key: _anonymous(event) if _is_erased_user(event, erasures.users) else event
+        for key, event in events.items()
         if not _is_erased(event, erasures.accounts)
-    ]
+    }
 
 
 def _is_erased(event: UsageEvent, accounts: Mapping[str, datetime]) -> bool:

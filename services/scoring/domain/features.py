@@ -6,15 +6,13 @@ a model fitted on other definitions is refused.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.scoring.domain.indicators import Indicators
+from services.scoring.domain.table import IndicatorTable
 
 Rows: TypeAlias = NDArray[np.float64]
 """Features of accounts, `(accounts, features)`; NaN is "not known"."""
@@ -27,7 +25,7 @@ Transform: TypeAlias = Literal["identity", "log1p", "per_window"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureDefinition:
-    """One feature: `name` is the field of `Indicators` it is made from.
+    """One feature: `name` is the column of the indicators it is made from.
 
     `direction` says whether more of it raises (+1) or lowers (-1) the risk; the fit is bound to
     it. `unit` is that of the indicator, before the transform.
@@ -156,29 +154,20 @@ FEATURES: Final = (
 FAMILIES: Final = tuple(dict.fromkeys(feature.family for feature in FEATURES))
 """The families in the order of their first features: the order of ties among reasons."""
 
-_read = attrgetter(*(feature.name for feature in FEATURES))
 
-
-def rows(indicators: Sequence[Indicators]) -> Rows:
-    """The features of each account, `(accounts, features)`; None becomes NaN."""
-    if not indicators:
-        return np.empty((0, len(FEATURES)))
-    values = np.array([_read(one) for one in indicators], np.float64)
+def rows(table: IndicatorTable) -> Rows:
+    """The features of each account, `(accounts, features)`."""
+    values = np.empty((len(table), len(FEATURES)))
     for index, feature in enumerate(FEATURES):
+        column = table.column(feature.name)
         match feature.transform:
             case "log1p":
-                values[:, index] = np.log1p(values[:, index])
+                values[:, index] = np.log1p(column)
             case "per_window":
-                values[:, index] /= _window(feature)
+                values[:, index] = column / _window(feature)
             case "identity":
-                pass
+                values[:, index] = column
     return values
-
-
-def model_row(indicators: Indicators) -> Row:
-    """The features of one account, `(features,)`."""
-    row: Row = rows([indicators])[0]
-    return row
 
 
 def in_unit(feature: FeatureDefinition, value: float) -> float:

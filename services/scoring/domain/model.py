@@ -3,22 +3,29 @@
 A logistic regression on standardised features:
 logit(risk) = intercept + sum of weight x (feature - mean) / sd; a missing feature is its median.
 A calibration (slope, intercept) is multiplied into weights and intercept when a model is fitted,
-so that the reasons of a risk sum to what is served.
+so that the reasons of a risk sum to what is served; the file tells both.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import date
-from typing import Any, Final, TypeAlias
+from datetime import date, datetime
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.scoring.domain.features import FEATURES, FeatureDefinition, Row, Rows, schema_hash
+from services.scoring.domain.drift import Distribution
+from services.scoring.domain.features import FEATURES, FeatureDefinition, Rows, schema_hash
 
 Vector: TypeAlias = NDArray[np.float64]
+
+Kind: TypeAlias = Literal["prior", "own"]
+"""`prior`: weights of public data; `own`: fitted on the vendor's own losses."""
+
+FORMAT: Final = 2
+"""Of the file. It grows when an older reader could not understand a newer file."""
 
 GOLDEN_TOLERANCE: Final = 1e-9
 MIN_GOLDEN: Final = 3
@@ -44,13 +51,26 @@ class Weight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """What the model was fitted on: days of the first and last snapshot, and counts."""
+    """What the model was fitted on: days of the first and last row, and counts.
+
+    `data_sha256` is the fingerprint of the ordered rows and their labels (`fingerprint`).
+    """
 
     first: date
     last: date
     rows: int
     lost: int
     accounts: int
+    data_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """As fitted on `losses` losses of a walk-forward; 0: too few, nothing was changed."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,24 +83,30 @@ class Golden:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """Weights in the order of `FEATURES`.
+    """Weights in the order of `FEATURES`, the calibration in them.
 
-    `base_rate` is the mean risk of the accounts it was fitted on or, for prior weights, the one
-    they were set to. `standardised_on` counts the vendor's accounts whose means and deviations
-    replace the fitted ones; 0: none do.
+    `label` says what counts as lost. `base_rate` is the mean risk of the accounts it was fitted on
+    or, for prior weights, the one they were set to. `standardised_on` counts the vendor's accounts
+    whose means and deviations replace the fitted ones; 0: none do. `metrics` are those of a
+    walk-forward, `challenger` those of gradient boosting on the same rows. `distributions` are the
+    training rows', one per feature; prior weights have none.
     """
 
     version: str
+    kind: Kind
     label: str
     horizon_days: int
-    prior: bool
+    created_at: datetime
     base_rate: float
     intercept: float
     weights: tuple[Weight, ...]
+    calibration: Calibration = Calibration()
     schema_sha256: str
     training: Training
-    standardised_on: int
+    standardised_on: int = 0
     metrics: Mapping[str, float]
+    challenger: Mapping[str, float]
+    distributions: tuple[Distribution, ...] = ()
     golden: tuple[Golden, ...]
 
 
@@ -97,18 +123,25 @@ class Coefficients:
 def load(content: bytes) -> Model:
     """The model in a file; raises ModelRejected unless its every check holds.
 
-    Checked: the SHA-256 of the model's canonical JSON, the schema against this code's features,
-    numbers that are numbers, signs against the declared directions, and the golden vectors.
+    Checked: the format, the SHA-256 of the model's canonical JSON, the features against this
+    code's, numbers that are numbers, signs against the declared directions, and the golden vectors.
     """
     try:
         envelope = json.loads(content)
-        digest, body = envelope["sha256"], envelope["model"]
-        is_whole = digest == _digest(body)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        written, digest, body = envelope.get("format", 1), envelope["sha256"], envelope["model"]
+        is_newer, is_whole = written > FORMAT, digest == _digest(written, body)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelRejected("not a model file: JSON with `sha256` and `model`") from error
+    if is_newer:
+        raise ModelRejected(
+            f"written by a newer version of Perennial: format {written}, this one reads {FORMAT}"
+        )
+    if written != FORMAT:
+        raise ModelRejected(f"written by an older version of Perennial: format {written}")
     if not is_whole:
         raise ModelRejected("the digest does not match: the file was changed or cut")
     try:
+        _check_features(body["schema_sha256"], body["features"])
         model = _model(body)
         _check(model)
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
@@ -119,12 +152,26 @@ def load(content: bytes) -> Model:
 def dump(model: Model) -> bytes:
     """The model as `load` reads it; numbers keep all their digits."""
     body = asdict(model)
+    weights = body.pop("weights")
+    body["features"] = [
+        asdict(feature) | {name: value for name, value in weight.items() if name != "feature"}
+        for feature, weight in zip(FEATURES, weights, strict=True)
+    ]
+    body["created_at"] = model.created_at.isoformat()
     body["training"] |= {
         "first": model.training.first.isoformat(),
         "last": model.training.last.isoformat(),
     }
-    content = {"sha256": _digest(body), "model": body}
+    content = {"format": FORMAT, "sha256": _digest(FORMAT, body), "model": body}
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def fingerprint(rows: Rows, lost: NDArray[np.bool_], day: NDArray[np.int64]) -> str:
+    """SHA-256 of training rows `(rows, features)` in their order, with their days and labels."""
+    digest = hashlib.sha256()
+    for part in (rows.astype("<f8"), day.astype("<i8"), lost.astype("u1")):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
 
 
 def risk(model: Model, rows: Rows) -> Vector:
@@ -212,13 +259,6 @@ def logit(probability: float) -> float:
     return float(np.log(probability) - np.log1p(-probability))
 
 
-def segment_means(model: Model, rows: Rows) -> Row:
-    """The mean of each feature over a segment's accounts, missing ones as in `risk`."""
-    median = coefficients(model.weights).median
-    means: Row = np.where(np.isnan(rows), median, rows).mean(axis=0)
-    return means
-
-
 def _restandardised(weight: Weight, values: Vector) -> Weight:
     known = values[~np.isnan(values)]
     if not known.size:  # Nobody reports it: it must say nothing about anybody.
@@ -243,18 +283,48 @@ def _intercept_for(logits: Vector, target: float) -> float:
     return (low + high) / 2
 
 
+def _check_features(schema: str, features: Sequence[Mapping[str, Any]]) -> None:
+    """That the model speaks of the features that this code computes, in their order."""
+    if schema != schema_hash():
+        raise ModelRejected("fitted on other features than this version computes: train again")
+    if [one["name"] for one in features] != [feature.name for feature in FEATURES]:
+        raise ModelRejected("the weights do not stand in the order of the features")
+    for feature, one in zip(FEATURES, features, strict=True):
+        if any(one[name] != value for name, value in asdict(feature).items()):
+            raise ModelRejected(f"{feature.name} is defined otherwise in this version: train again")
+
+
 def _model(body: Mapping[str, Any]) -> Model:
-    if unknown := body.keys() - {field.name for field in fields(Model)}:
-        raise ValueError(f"unknown {sorted(unknown)}")
-    training = body["training"]
+    named = {field.name for field in fields(Model)} - {"weights"} | {"features"}
+    if body.keys() != named:
+        raise ValueError(f"unknown or missing: {sorted(body.keys() ^ named)}")
+    kind = body["kind"]
+    if kind not in {"prior", "own"}:
+        raise ValueError("kind")
+    training, calibration = body["training"], body["calibration"]
     return Model(
         version=str(body["version"]),
+        kind=kind,
         label=str(body["label"]),
         horizon_days=int(body["horizon_days"]),
-        prior=bool(body["prior"]),
+        created_at=datetime.fromisoformat(body["created_at"]),
         base_rate=float(body["base_rate"]),
         intercept=float(body["intercept"]),
-        weights=tuple(Weight(**weight) for weight in body["weights"]),
+        weights=tuple(
+            Weight(
+                feature=one["name"],
+                mean=one["mean"],
+                sd=one["sd"],
+                median=one["median"],
+                weight=one["weight"],
+            )
+            for one in body["features"]
+        ),
+        calibration=Calibration(
+            slope=float(calibration["slope"]),
+            intercept=float(calibration["intercept"]),
+            losses=int(calibration["losses"]),
+        ),
         schema_sha256=str(body["schema_sha256"]),
         training=Training(
             first=date.fromisoformat(training["first"]),
@@ -262,9 +332,15 @@ def _model(body: Mapping[str, Any]) -> Model:
             rows=int(training["rows"]),
             lost=int(training["lost"]),
             accounts=int(training["accounts"]),
+            data_sha256=str(training["data_sha256"]),
         ),
         standardised_on=int(body["standardised_on"]),
         metrics={name: float(value) for name, value in body["metrics"].items()},
+        challenger={name: float(value) for name, value in body["challenger"].items()},
+        distributions=tuple(
+            Distribution(edges=tuple(one["edges"]), shares=tuple(one["shares"]))
+            for one in body["distributions"]
+        ),
         golden=tuple(
             Golden(values=tuple(one["values"]), risk=float(one["risk"])) for one in body["golden"]
         ),
@@ -272,18 +348,18 @@ def _model(body: Mapping[str, Any]) -> Model:
 
 
 def _check(model: Model) -> None:
-    if model.schema_sha256 != schema_hash():
-        raise ModelRejected("fitted on other features than this version computes: train again")
-    if tuple(w.feature for w in model.weights) != tuple(f.name for f in FEATURES):
-        raise ModelRejected("the weights do not stand in the order of the features")
     numbers = np.array([(w.mean, w.sd, w.median, w.weight) for w in model.weights], np.float64)
     if not (np.isfinite(numbers).all() and np.isfinite(model.intercept)):
         raise ModelRejected("a coefficient is not a finite number")
+    calibration = (model.calibration.slope, model.calibration.intercept)
+    if not (np.isfinite(calibration).all() and model.calibration.slope > 0):
+        raise ModelRejected("the calibration is no pair of numbers with a slope above 0")
     if not (0 < model.base_rate < 1 and (numbers[:, 1] > 0).all()):
         raise ModelRejected("a deviation or the base rate is out of range")
     wrong = [f.name for f, w in zip(FEATURES, model.weights, strict=True) if _against(f, w)]
     if wrong:
         raise ModelRejected(f"weights against their declared direction: {', '.join(wrong)}")
+    _check_distributions(model)
     if len(model.golden) < MIN_GOLDEN:
         raise ModelRejected(f"fewer than {MIN_GOLDEN} golden vectors")
     values = np.array([one.values for one in model.golden], np.float64)
@@ -292,10 +368,26 @@ def _check(model: Model) -> None:
         raise ModelRejected("the golden vectors do not give their risks: this code differs")
 
 
+def _check_distributions(model: Model) -> None:
+    wanted = len(FEATURES) if model.kind == "own" else 0
+    if len(model.distributions) != wanted:
+        raise ModelRejected(f"{len(model.distributions)} distributions of features, not {wanted}")
+    for one in model.distributions:
+        edges, shares = np.array(one.edges, np.float64), np.array(one.shares, np.float64)
+        if not (
+            len(shares) == len(edges) + 2
+            and np.isfinite(edges).all()
+            and (np.diff(edges) > 0).all()
+            and (shares >= 0).all()
+            and abs(float(shares.sum()) - 1) < GOLDEN_TOLERANCE
+        ):
+            raise ModelRejected("a distribution of a feature is none")
+
+
 def _against(feature: FeatureDefinition, weight: Weight) -> bool:
     return weight.weight * feature.direction < 0
 
 
-def _digest(body: object) -> str:
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+def _digest(written: object, body: object) -> str:
+    canonical = json.dumps([written, body], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,23 +1,25 @@
 """Why a risk is what it is: what each family of features adds to it, in words a CSM can check.
 
-logit(risk) = the segment's base + the sum over the families. A family adds
-weight x (feature - segment's mean) / sd for each of its features; families, because the windows
+logit(risk) = the peers' base + the sum over the families. A family adds
+weight x (feature - peers' mean) / sd for each of its features; families, because the windows
 of one indicator share its weight among them and mean nothing alone.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 import numpy as np
 
 from services.scoring.domain.features import FAMILIES, FEATURES, FeatureDefinition, Row, in_unit
-from services.scoring.domain.indicators import Indicators
 from services.scoring.domain.model import Model, coefficients
+from services.scoring.domain.peers import Peers
 from shared.messages import Reason
 
 SHOWN_RAISING: Final = 3
 LEAST_SHOWN: Final = 0.1
+_DIGITS: Final = 6  # log1p and back leaves 8.999999999999998 of nine days.
 
 SENTENCES: Final[Mapping[str, str]] = {
     "recency_days": "Last used {value} day{s} ago",
@@ -49,55 +51,49 @@ class Explanation:
     reasons: tuple[Reason, ...]
 
 
-def explain(
-    model: Model,
-    row: Row,
-    indicators: Indicators,
-    *,
-    year_ago: Row | None = None,
-    segment: Row | None = None,
+def reasons_of(
+    model: Model, peers: Peers, row: Row, *, as_of: date, year_ago: Row | None = None
 ) -> Explanation:
     """The families' parts of one account's risk, and the few worth showing.
 
-    `row` holds the account's features `(features,)` as `features.model_row` gives them,
-    `indicators` say as of when; `year_ago` is its logged row of a year before, `segment` the mean
-    features of its segment (`model.segment_means`), without which the model's own means stand.
+    `row` holds the account's features `(features,)` as of day `as_of`, `year_ago` those logged a
+    year before, NaN where its windows were not complete (`known_then`).
 
     Shown: the three families that raise the risk most and by more than 0.1, then the one that
     protects most. Equal parts keep the order of `FAMILIES`.
     """
     c = coefficients(model.weights)
-    middle = c.mean if segment is None else segment
     known = ~np.isnan(row)
-    parts = (c.weight * (np.where(known, row, c.median) - middle) / c.sd).tolist()
+    parts = (c.weight * (np.where(known, row, c.median) - peers.mean) / c.sd).tolist()
     families = dict.fromkeys(FAMILIES, 0.0)
     for feature, part in zip(FEATURES, parts, strict=True):
         families[feature.family] += part
-    base = model.intercept + float((c.weight * (middle - c.mean) / c.sd).sum())
+    base = model.intercept + float((c.weight * (peers.mean - c.mean) / c.sd).sum())
     reasons = (
         _reason(
             family=family,
             weight=families[family],
             parts=parts,
             row=row,
-            indicators=indicators,
             year_ago=year_ago,
-            middle=middle,
+            peers=peers,
+            as_of=as_of,
         )
         for family in _shown(families, row)
     )
     return Explanation(base=base, families=families, reasons=tuple(reasons))
 
 
-def reasons(
-    model: Model,
-    row: Row,
-    indicators: Indicators,
-    own_year_ago_row: Row | None = None,
-    segment: Row | None = None,
-) -> tuple[Reason, ...]:
-    """The shown reasons of `explain` alone."""
-    return explain(model, row, indicators, year_ago=own_year_ago_row, segment=segment).reasons
+def known_then(row: Row, as_of: date, *, first_active: float) -> Row:
+    """A logged row `(features,)` as far as it may be compared with: NaN for the rest.
+
+    `first_active`: the account's first active day as an ordinal. A window that began before it
+    would count the days before anybody sent anything as days without use. Tenure is left out: a
+    year ago it was a year less.
+    """
+    reach = as_of.toordinal() - first_active + 1
+    known = [f.name != "tenure_days" and (f.window_days or 1) <= reach for f in FEATURES]
+    return np.where(known, row, np.nan)
 
 
 def in_words(feature: FeatureDefinition, value: float) -> str:
@@ -126,21 +122,21 @@ def _reason(
     weight: float,
     parts: list[float],
     row: Row,
-    indicators: Indicators,
     year_ago: Row | None,
-    middle: Row,
+    peers: Peers,
+    as_of: date,
 ) -> Reason:
     index = _spokesman(family, weight, parts, row)
     feature = FEATURES[index]
-    value = in_unit(feature, float(row[index]))
-    others = in_unit(feature, float(middle[index]))
-    own = None if year_ago is None or np.isnan(year_ago[index]) else float(year_ago[index])
-    before = None if own is None else in_unit(feature, own)
+    value, others = _said(feature, row[index]), _said(feature, peers.median[index])
+    has_own = year_ago is not None and not np.isnan(year_ago[index])
+    before = _said(feature, year_ago[index]) if year_ago is not None and has_own else None
     baseline = others if before is None else before
+    among = "others" if peers.segment is None else "segment"
     return Reason(
         family=family,
         indicator=feature.name,
-        text=_text(feature, value, before, others, weight),
+        text=_text(feature, value, before, f"{among} {in_words(feature, others)}", weight),
         value=value,
         unit=feature.unit,
         baseline=baseline,
@@ -148,8 +144,14 @@ def _reason(
         change=(value - baseline) / baseline if baseline else None,
         window_days=feature.window_days,
         weight=weight,
-        as_of=indicators.as_of,
+        as_of=as_of,
+        peer_median=others,
+        peer_segment=peers.segment,
     )
+
+
+def _said(feature: FeatureDefinition, value: float) -> float:
+    return round(in_unit(feature, float(value)), _DIGITS)
 
 
 def _spokesman(family: str, weight: float, parts: list[float], row: Row) -> int:
@@ -160,9 +162,9 @@ def _spokesman(family: str, weight: float, parts: list[float], row: Row) -> int:
 
 
 def _text(
-    feature: FeatureDefinition, value: float, before: float | None, others: float, weight: float
+    feature: FeatureDefinition, value: float, before: float | None, others: str, weight: float
 ) -> str:
     said = in_words(feature, value)
     sentence = SENTENCES[feature.name].format(value=said, s="" if said == "1" else "s")
     own = "" if before is None else f"a year ago {in_words(feature, before)}, "
-    return f"{sentence}; {own}others {in_words(feature, others)}: {weight:+.1f}."
+    return f"{sentence}; {own}{others}: {weight:+.1f}."

@@ -2,8 +2,15 @@
 
 import calendar
 from datetime import date
+from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from services.scoring.domain.usage import Directory, Floats, Integers
 from shared.messages import AccountFields
+
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 def renewal_date(fields: AccountFields, as_of: date) -> date | None:
@@ -23,10 +30,23 @@ def renewal_date(fields: AccountFields, as_of: date) -> date | None:
     return renewal if renewal >= as_of else _months_after(anchor, months + 1)
 
 
-def days_to_renewal(fields: AccountFields, as_of: date) -> int | None:
-    """Days from `as_of` to the renewal; negative where it is overdue."""
-    renewal = renewal_date(fields, as_of)
-    return None if renewal is None else (renewal - as_of).days
+def days_to_renewal(directory: Directory, as_of: int) -> Floats:
+    """Days from `as_of` (an ordinal) to each account's `renewal_date`, `(accounts,)`.
+
+    Negative where it is overdue, NaN where it is not known.
+    """
+    days = directory.contract_end - as_of
+    rolling = np.flatnonzero(directory.monthly & ~(days >= 0))
+    anchor = np.where(np.isnan(days), directory.contract_start, directory.contract_end)[rolling]
+    begun = anchor <= as_of
+    days[rolling[~begun]] = np.nan
+    anchors = _as_days(anchor[begun].astype(np.int64))
+    this_month = _as_days(np.array(as_of)).astype("datetime64[M]")
+    renewal = _on_day_of(anchors, this_month)
+    late = renewal < as_of
+    renewal[late] = _on_day_of(anchors[late], this_month + 1)
+    days[rolling[begun]] = renewal - as_of
+    return days
 
 
 def _months_after(anchor: date, months: int) -> date:
@@ -34,3 +54,16 @@ def _months_after(anchor: date, months: int) -> date:
     year, month = divmod(anchor.month - 1 + months, 12)
     year, month = anchor.year + year, month + 1
     return date(year, month, min(anchor.day, calendar.monthrange(year, month)[1]))
+
+
+def _as_days(ordinals: Integers) -> NDArray[np.datetime64]:
+    return (ordinals - _EPOCH).astype("datetime64[D]")
+
+
+def _on_day_of(anchors: NDArray[np.datetime64], month: NDArray[np.datetime64]) -> Integers:
+    """The ordinal of the anchors' day in the month; its last day where it is too short."""
+    first, end = month.astype("datetime64[D]"), (month + 1).astype("datetime64[D]")
+    since_first = anchors - anchors.astype("datetime64[M]").astype("datetime64[D]")
+    day = np.minimum(first + since_first, end - np.timedelta64(1, "D"))
+    ordinals: Integers = day.astype(np.int64) + _EPOCH
+    return ordinals

@@ -1,0 +1,94 @@
+"""What `COPY ... TO STDOUT (FORMAT binary)` sends, as vectors: no Python object for any row.
+
+Every field has a fixed width and is never NULL, so that all rows are equally long and numpy reads
+them in place. Format: https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format").
+"""
+
+from typing import Final, TypeAlias
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from services.scoring.domain.usage import Integers
+
+Rows: TypeAlias = NDArray[np.void]
+"""Rows by the names of their fields; numbers in the byte order of the network."""
+
+_SECONDS: Final = 120
+_HEADER_BYTES: Final = 19  # A signature, and two empty words.
+_TRAILER_BYTES: Final = 2  # -1 where the next row would say how many fields it has.
+
+# A row that ends in a list of bigint is laid out in cells of 12 bytes, the size of an element
+# (its length, 8, then its value). A row starts where a cell holds these four constants: the number
+# of fields, and the lengths of the first three (8, 4, 4). No other cell can: `test_copied.py`.
+_CELL_BYTES: Final = 12
+_DAY: Final = np.dtype(
+    {
+        "names": ["key", "day", "events", "milliseconds", "sources", "has_members", "members"],
+        "formats": [">i8", ">i4", ">i4", ">i8", ">i8", ">i2", ">i4"],
+        "offsets": [6, 18, 26, 34, 46, 58, 76],
+        "itemsize": 84,
+    }
+)
+DAY_FIELDS: Final = 7
+DAY_LIST: Final = (
+    "(d.users <> '{}')::int::int2, CASE WHEN d.users = '{}' THEN '{0}' ELSE d.users END"
+)
+"""The last two fields of a day: an empty list has no elements to align, so it is sent as [0]."""
+
+
+def layout(**widths: str) -> np.dtype[np.void]:
+    """The rows of a COPY: the name of each field with its type, as numpy writes it (`i8`, `f8`)."""
+    fields: list[tuple[str, str]] = [("_fields", ">i2")]
+    for name, width in widths.items():
+        fields += [(f"_{name}", ">i4"), (name, f">{width}")]
+    return np.dtype(fields)
+
+
+async def fetch(connection: asyncpg.Connection, query: str, *arguments: object) -> bytes:
+    """The rows of the query, as COPY sends them, without its header and trailer."""
+    parts: list[bytes] = []
+
+    async def keep(part: bytes) -> None:
+        parts.append(part)
+
+    await connection.copy_from_query(
+        query, *arguments, output=keep, format="binary", timeout=_SECONDS
+    )
+    return b"".join(parts)[_HEADER_BYTES:-_TRAILER_BYTES]
+
+
+def rows(content: bytes, expected: np.dtype[np.void]) -> Rows:
+    """The rows in what `fetch` has brought, in place."""
+    found: Rows = np.frombuffer(content, expected)
+    if len(found) and found["_fields"][-1] != len(expected.names or ()) // 2:
+        raise ValueError("the rows are not laid out as expected: a NULL, or another type")
+    return found
+
+
+def days_with_members(content: bytes) -> tuple[Rows, Integers, Integers]:
+    """Days with a list each: their rows `(days,)`; of each member the row's index, and the value.
+
+    Fields: key int8, day int4, events int4, milliseconds int8, sources int8, then `DAY_LIST`.
+    """
+    cells = np.frombuffer(content, np.uint8).reshape(-1, _CELL_BYTES)
+    words = np.frombuffer(content, ">i2").reshape(-1, _CELL_BYTES // 2)
+    maybe = np.flatnonzero((words[:, 0] == DAY_FIELDS) & (words[:, 2] == 8) & (words[:, 1] == 0))
+    maybe = maybe[maybe <= len(cells) - _DAY.itemsize // _CELL_BYTES]
+    following = words[maybe + 1]
+    starts = maybe[(following[:, 1] == 0) & (following[:, 2] == 4) & (following[:, 5] == 0)]
+    starts = starts[words[starts + 2, 0] == 4]
+    width = _DAY.itemsize // _CELL_BYTES
+    found: Rows = cells[starts[:, None] + np.arange(width)].reshape(-1, _DAY.itemsize).view(_DAY)
+    found = found[:, 0]
+    sizes = found["members"].astype(np.int64)
+    if int(sizes.sum()) + width * len(found) != len(cells):
+        raise ValueError("the days are not laid out as expected: a NULL, or another type")
+    is_member = np.ones(len(cells), np.bool_)
+    for offset in range(width):
+        is_member[starts + offset] = False
+    values = cells[is_member][:, 4:].copy().view(">i8")[:, 0].astype(np.int64)
+    owner = np.repeat(np.arange(len(found)), sizes)
+    real = np.repeat(found["has_members"] != 0, sizes)
+    return found, owner[real], values[real]
