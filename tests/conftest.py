@@ -28,6 +28,8 @@ _MAY_BLOCK = [
     ("services/notifier/templates.py", "load"),
     ("services/notifier/console/pages.py", "load_assets"),
     ("services/ingest/traits.py", "known_zones"),
+    ("services/scoring/domain/rules.py", "read_default"),
+    ("services/scoring/models.py", "read_prior"),
     # The job that migrates: Alembic reads its scripts, before any service serves.
     ("shared/migrations.py", "_newest"),
     ("shared/migrations.py", "_upgrade"),

@@ -1,6 +1,5 @@
 """What the command line says of itself is true, and what it refuses it refuses before any work."""
 
-import math
 import re
 
 import pytest
@@ -8,8 +7,8 @@ from typer.testing import CliRunner, Result
 
 from services.__main__ import app
 from services.importing.mapping import _EVENT_NAMES
-from services.scoring.evaluation import _gate
-from services.scoring.snapshots import COLUMNS
+from services.scoring.evaluation.protocol import Eligible, Plan
+from services.scoring.evaluation.results import Measured, gate
 from shared.account_cells import COLUMN_NAMES
 
 
@@ -35,16 +34,20 @@ def test_the_fields_for_map_are_all_listed(command: tuple[str, ...], fields: lis
 
 
 @pytest.mark.parametrize("command", [("train", "prior"), ("evaluate",)])
-def test_the_columns_of_the_training_events_are_named(command: tuple[str, ...]) -> None:
+def test_the_columns_of_past_events_are_named(command: tuple[str, ...]) -> None:
     said = help_of(*command)
-    assert [column for column in COLUMNS if column not in said] == []
+    columns = ("event_ts", "arrival_ts", "account_id", "user_id", "product", "event_type")
+    assert [column for column in columns if column not in said] == []
 
 
-def test_the_gate_is_stated_with_the_limits_it_has() -> None:
+@pytest.mark.parametrize("eligible", ["scored", "any"])
+def test_the_gate_is_stated_with_the_limits_it_has(eligible: Eligible) -> None:
     said = help_of("evaluate")
-    gate = _gate({})
-    assert all(math.isnan(line.value) for line in gate)
-    assert [f"{line.limit:g}" for line in gate if f" {line.limit:g}" not in said] == []
+    unknown = {"served": Measured(rows=1, accounts=1, base=None)}
+    wanted = Plan(days=(), horizon_days=90, eligible=eligible, first_test=None, apart=False)
+    lines = gate({"all": unknown, "users3": unknown}, wanted)
+    assert not any(line.passed for line in lines)
+    assert [f"{line.limit:g}" for line in lines if f" {line.limit:g}" not in said] == []
 
 
 @pytest.mark.parametrize("command", [("demo",), ("import", "events"), ("import", "accounts")])

@@ -28,6 +28,8 @@ class FakeScoring:
     mood: str = "well"
     asked: list[str] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
+    flags: list[dict[str, object]] = field(default_factory=list)
+    """More flags of every account."""
 
     async def answer(self, request: Request, path: str) -> JSONResponse:
         self.asked.append(request.scope["raw_path"].decode())
@@ -57,7 +59,10 @@ class FakeScoring:
             "model": {"version": "prior-1", "prior": True},
             "reasons": one.reasons,
             "indicators": {},
-            "flags": [{**shown, "cleared_at": None, "summary": one.summary}],
+            "flags": [
+                {**shown, "cleared_at": None, "summary": one.summary, "evidence": one.reasons},
+                *self.flags,
+            ],
             "as_of": NOW,
         }
         return JSONResponse(msgspec.to_builtins(scored))

@@ -59,7 +59,7 @@ def flag(**changes: object) -> Flag:
     reason = Reason(
         family="regularity",
         indicator="active_days_90",
-        text="Active on 9 of 90 days; a year ago 38, others 41: +0.8.",
+        text="Active on 9 of 90 days; a year ago 38, segment 41: +0.8.",
         value=9,
         unit="days",
         baseline=38,
@@ -68,6 +68,8 @@ def flag(**changes: object) -> Flag:
         window_days=90,
         weight=0.8,
         as_of=date(2026, 5, 31),
+        peer_median=41,
+        peer_segment="mid-market",
     )
     usual = Flag(
         flag_id="acme/churn_risk/1",

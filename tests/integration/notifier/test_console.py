@@ -18,7 +18,7 @@ from sqlalchemy import select
 from services.notifier.tables import outbox, timeline
 from shared.database import open_engine
 from shared.lifecycle import serve
-from shared.messages import Band, OutcomeEvent, ValueAtRisk, decode
+from shared.messages import Band, FlagReason, OutcomeEvent, Stage, ValueAtRisk, decode
 from tests.integration.notifier.console_rig import FakeScoring, Markup, console_app
 from tests.integration.notifier.rig import NOW, OWNER, Rig, account, flag
 
@@ -100,10 +100,47 @@ async def test_the_account_page_has_reasons_numbers_plot_and_table(
     page = (await console.get("/accounts/acme")).text
     for said in ("42 %", "Critical", "38 days", "-76 %", "90 days", "+0.80", "31 May 2026", "Team"):
         assert said in page
+    assert re.search(r'data-label="Own before">38 days</td>', page)
+    assert re.search(r'data-label="Others\' median">41 days <span[^>]*>mid-market</span>', page)
     assert page.count('<svg class="plot') == 2
     assert page.count("<rect") == 4  # One day, two rows, wide and narrow.
     assert "18 May 2026" in page  # The week of that day, in the table.
     assert scoring.keys == {"Bearer prn_live_key"}
+
+
+async def test_a_flag_is_shown_with_its_stage_and_what_it_rests_on(
+    rig: Rig, scoring: FakeScoring, console: httpx.AsyncClient
+) -> None:
+    evidence = {"family": "support", "indicator": "tickets_28", "value": 7, "unit": "tickets"}
+    evidence |= {"baseline": 2, "baseline_of": "own", "change": 2.5, "window_days": 28}
+    evidence |= {"weight": 0, "as_of": "2026-05-31", "text": "7 tickets in 28 days; usual are 2."}
+    shown = {"stage": "adopt", "episode": 1, "raised_at": NOW, "summary": "Support strain."}
+    scoring.flags = [
+        {**shown, "reason": "support_strain", "evidence": [evidence]},
+        {**shown, "reason": "of_a_newer_version", "stage": "retire", "cleared_at": NOW},
+    ]
+    await rig.take(
+        flag(reason=FlagReason.SUPPORT_STRAIN, stage=Stage.ADOPT, summary="", reasons=())
+    )
+    page = unescape((await console.get("/accounts/acme")).text)
+    assert page.count("Support strain") >= 2
+    assert '<span class="note">7 tickets in 28 days; usual are 2.</span>' in page
+    assert "More tickets than this account usually has" in page
+    assert "Adopt" in page
+    assert "Of a newer version" in page
+    assert "retire" in page
+
+
+async def test_an_opportunity_is_not_at_risk(rig: Rig, console: httpx.AsyncClient) -> None:
+    await rig.take(
+        flag(reason=FlagReason.EXPANSION_READY, stage=Stage.EXPAND, summary="19 of 20 seats used.")
+    )
+    listed = (await console.get("/")).text
+    assert "Opportunity" in listed
+    assert "12,340" not in listed
+    page = (await console.get("/accounts/acme")).text
+    assert "Ready to expand" in page
+    assert page.count("Opportunity") == 1
 
 
 async def test_without_scoring_the_page_shows_what_is_known(

@@ -1,10 +1,13 @@
 """Scoring's collaborators on a real database, with time as the test says."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scoring.domain.rules import read_default
+from services.scoring.domain.staleness import FRESH, Freshness
 from services.scoring.intake import Intake
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.models import Models
@@ -35,6 +38,28 @@ class Behind:
 
     async def __call__(self) -> bool:
         return self.says
+
+
+class Trusting:
+    """A watch that finds nothing wrong with the data."""
+
+    async def beat(self, now: datetime) -> None:
+        pass
+
+    async def look(self, now: datetime) -> Freshness:  # noqa: ARG002
+        return FRESH
+
+
+@pytest.fixture
+def news(logged: Callable[[], str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """What has been logged since the last time it was asked for."""
+
+    def since() -> str:
+        found = logged()
+        caplog.clear()
+        return found
+
+    return since
 
 
 @pytest.fixture
@@ -69,8 +94,7 @@ def relay(engine: AsyncEngine, log: PostgresLog, frame: Frame) -> Relay:
     return Relay(engine=engine, log=log, table=outbox, loop=frame.loop("scoring", "relay"))
 
 
-@pytest.fixture
-def sweep(
+def make_sweep(
     engine: AsyncEngine,
     partitions: Partitions,
     metrics: ScoringMetrics,
@@ -79,6 +103,7 @@ def sweep(
     time: Time,
     behind: Behind,
 ) -> Sweep:
+    """A replica's sweep."""
     loop = frame.loop("scoring", "sweep")
     return Sweep(
         engine=engine,
@@ -87,6 +112,7 @@ def sweep(
         models=Models(
             engine=engine,
             metrics=metrics,
+            rules=read_default(),
             yearly_churn=0.1,
             progressed=loop.progressed,
         ),
@@ -97,4 +123,19 @@ def sweep(
         settle=timedelta(seconds=0),
         is_behind=behind,
         retention=timedelta(days=400),
+        watch=Trusting(),
+        rules=read_default(),
     )
+
+
+@pytest.fixture
+def sweep(
+    engine: AsyncEngine,
+    partitions: Partitions,
+    metrics: ScoringMetrics,
+    relay: Relay,
+    frame: Frame,
+    time: Time,
+    behind: Behind,
+) -> Sweep:
+    return make_sweep(engine, partitions, metrics, relay, frame, time, behind)

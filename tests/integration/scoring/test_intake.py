@@ -3,9 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scoring.domain import activity
@@ -163,55 +161,3 @@ async def test_a_repeated_directory_change_publishes_nothing_new(
     await intake.take_in(batch_of([directory_change()], first=1, partition=D0), held.after(first))
     async with engine.connect() as connection:
         assert len((await connection.execute(select(outbox.c.id))).all()) == 1
-
-
-@st.composite
-def deliveries(draw: st.DrawFn) -> list[list[int]]:
-    """Which of 12 events come in which batch: any order, any repetition, any cut."""
-    order = draw(st.permutations(list(range(12))))
-    repeated = draw(st.lists(st.sampled_from(range(12)), max_size=6))
-    mixed = draw(st.permutations([*order, *repeated]))
-    cuts = sorted(draw(st.sets(st.integers(1, len(mixed) - 1), max_size=4)))
-    return [mixed[a:b] for a, b in zip([0, *cuts], [*cuts, len(mixed)], strict=True)]
-
-
-@given(deliveries())
-@settings(
-    max_examples=25,
-    deadline=None,
-    # Every example cleans up after the one before it, in the same database.
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-async def test_arrival_order_batches_and_duplicates_change_no_bucket(
-    intake: Intake, engine: AsyncEngine, batches: list[list[int]]
-) -> None:
-    async with engine.begin() as connection:
-        await connection.execute(text("TRUNCATE scoring.account_day, scoring.seen_events"))
-    events = [
-        usage_event(
-            id=f"e-{number}",
-            account=("acme", "globex")[number % 2],
-            user=None if number % 5 == 0 else f"u1:{number % 3:032x}",
-            type="session_end" if number % 3 else "feature_used",
-            occurred_at=NOW - timedelta(days=number % 4, hours=number),
-            client_at=NOW - timedelta(days=number % 4),
-            properties={"duration_seconds": 60.5 * number, "feature": f"f{number % 4}"},
-        )
-        for number in range(12)
-    ]
-    held = await intake.claim(P0)
-    for numbers in batches:
-        batch = batch_of([events[number] for number in numbers], first=held.next_offset)
-        await intake.take_in(batch, held)
-        held = held.after(batch)
-    expected: Days = {
-        key: (
-            delta.events,
-            delta.milliseconds,
-            delta.userless,
-            tuple(sorted(delta.users)),
-            tuple(sorted(delta.features)),
-        )
-        for key, delta in activity.fold(events).items()
-    }
-    assert await stored_days(engine) == expected

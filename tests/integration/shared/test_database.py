@@ -277,3 +277,14 @@ async def test_ping_says_whether_it_answers(engine: AsyncEngine) -> None:
 async def _connect(url: str) -> None:
     async with open_engine(url, application="test") as engine, engine.connect():
         pass
+
+
+async def test_what_the_driver_does_first_is_part_of_the_transaction_too(
+    engine: AsyncEngine,
+) -> None:
+    async with engine.begin() as one, engine.begin() as another:
+        lead = "SELECT pg_try_advisory_xact_lock(7)"
+        assert await (await driver(one)).fetchval(lead)
+        assert not await (await driver(another)).fetchval(lead)
+    async with engine.connect() as connection:
+        assert not (await driver(connection)).is_in_transaction()  # nobody has asked for one

@@ -7,6 +7,7 @@ from services.demo.catchers import Catchers, CaughtMail, Payload
 from services.demo.readings import ScoredAccount, Value, Why
 from services.demo.showing import (
     show_accounts,
+    show_flags,
     show_messages,
     show_where_to_look,
     slack_text,
@@ -95,7 +96,15 @@ def test_the_table_has_risk_value_and_reasons_in_words() -> None:
     assert "\x1b" not in said
     assert "too new" in said
     assert "Accounts most at risk, by risk of leaving in 90 days" in said
-    assert "others: the vendor's other accounts; +1.9: what it adds to the log-odds" in said
+    assert "others: the median of the accounts of its segment, or of all; +1.9: what" in said
+
+
+def test_open_flags_are_counted_by_their_names_the_most_frequent_first() -> None:
+    console, screen = shown()
+    show_flags(console, {"gone_silent": 14, "churn_risk": 20, "payment_failed": 1})
+    assert screen.getvalue() == "Open flags: 20 churn risk, 14 gone silent, 1 payment failed\n"
+    show_flags(console, {})
+    assert screen.getvalue().count("\n") == 1
 
 
 def test_an_owners_address_is_not_cut() -> None:

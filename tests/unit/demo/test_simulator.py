@@ -21,6 +21,15 @@ from services.demo.vendor import (
 
 NOW = datetime(2026, 11, 18, 15, 30, tzinfo=UTC)  # a Wednesday
 FIRST = NOW.date() - timedelta(days=LAST)
+USE = {"login", "session_start", "session_end", "page_view", "feature_used"}
+SIGNALS = {
+    "support_ticket",
+    "feedback",
+    "payment_failed",
+    "payment_succeeded",
+    "cancellation_requested",
+    "onboarding_milestone",
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +43,27 @@ def events(told: Simulation) -> list[Fields]:
 
 
 @pytest.fixture(scope="module")
-def by_day(told: Simulation, events: list[Fields]) -> dict[str, NDArray[np.int64]]:
+def use(events: list[Fields]) -> list[Fields]:
+    """The events that somebody's use of the product left."""
+    return [event for event in events if event["type"] in USE]
+
+
+@pytest.fixture(scope="module")
+def by_day(told: Simulation, use: list[Fields]) -> dict[str, NDArray[np.int64]]:
     """Events of each account on each day of the history, `(400,)`."""
     days = {account.id: np.zeros(LAST + 1, dtype=np.int64) for account in told.accounts}
-    for event in events:
+    for event in use:
         days[str(event["account_id"])][max(0, day_of(event))] += 1
     return days
 
 
 @pytest.fixture(scope="module")
-def visits(told: Simulation, events: list[Fields]) -> dict[str, Counter[tuple[int, str]]]:
+def visits(told: Simulation, use: list[Fields]) -> dict[str, Counter[tuple[int, str]]]:
     """Events of each account per (day, user)."""
     counted: dict[str, Counter[tuple[int, str]]] = {
         account.id: Counter() for account in told.accounts
     }
-    for event in events:
+    for event in use:
         counted[str(event["account_id"])][day_of(event), str(event["user_id"])] += 1
     return counted
 
@@ -87,13 +102,7 @@ def test_there_are_as_many_as_told(told: Simulation, events: list[Fields]) -> No
     assert len({account.id for account in told.accounts}) == ACCOUNTS == 240
     assert 150_000 <= told.event_count <= 250_000
     assert len({event["id"] for event in events}) == len(events) == told.event_count
-    assert {event["type"] for event in events} == {
-        "login",
-        "session_start",
-        "session_end",
-        "page_view",
-        "feature_used",
-    }
+    assert {event["type"] for event in events} == USE | SIGNALS
 
 
 def test_events_come_in_time_order_and_end_now(events: list[Fields]) -> None:
@@ -250,7 +259,10 @@ def test_every_account_has_what_the_directory_knows(told: Simulation) -> None:
     assert 15 <= resold <= 60  # 15 % of 240 are 36
     for account in told.accounts:
         fields = account.fields
-        assert str(fields["contract_start"]) < str(fields["contract_end"])
+        if fields["plan"] == "starter" and account.pattern is not Pattern.CHURNED:
+            assert "contract_end" not in fields  # It runs from month to month.
+        else:
+            assert str(fields["contract_start"]) < str(fields["contract_end"])
         begun = FIRST + timedelta(days=account.begins)
         signed = date.fromisoformat(str(fields["contract_start"]))
         # Newcomers signed days before; the others, whose first days are not told, before the story.
@@ -258,3 +270,39 @@ def test_every_account_has_what_the_directory_knows(told: Simulation) -> None:
         assert isinstance(fields["seats"], int)
         assert fields["seats"] >= account.users
         assert (fields["status"] == "trial") == ("mrr" not in fields)
+
+
+def test_every_rule_about_signals_has_its_case(told: Simulation, events: list[Fields]) -> None:
+    of_type: dict[str, list[Fields]] = {kind: [] for kind in SIGNALS}
+    for event in events:
+        if (kind := str(event["type"])) in SIGNALS:
+            of_type[kind].append(event)
+    failed = Counter(str(event["account_id"]) for event in of_type["payment_failed"])
+    paid = {str(event["account_id"]) for event in of_type["payment_succeeded"]}
+    assert set(failed.values()) == {2}  # within 14 days; see scoring.md, payment_failed
+    assert paid < set(failed)
+    low = [one for one in of_type["feedback"] if properties(one)["score"] == 3]
+    assert 1 <= len(low) <= 10
+    assert len(of_type["cancellation_requested"]) >= 2
+    milestones = {str(event["account_id"]) for event in of_type["onboarding_milestone"]}
+    newcomers = {account.id for account in living(told, Pattern.ONBOARDING)}
+    assert milestones < newcomers
+    tickets = Counter(
+        (str(one["account_id"]), properties(one)["state"])
+        for one in of_type["support_ticket"]
+        if day_of(one) > LAST - 28
+    )
+    assert max(tickets.values()) >= 6
+    severe = [one for one in of_type["support_ticket"] if properties(one)["severity"] == "critical"]
+    assert all(day_of(one) == LAST - 12 and properties(one)["state"] == "open" for one in severe)
+    assert severe
+
+
+def test_what_happens_beside_use_stays_rare(events: list[Fields], use: list[Fields]) -> None:
+    assert 0.005 < (len(events) - len(use)) / len(events) < 0.05
+
+
+def properties(event: Fields) -> Fields:
+    found = event["properties"]
+    assert isinstance(found, dict)
+    return found

@@ -1,19 +1,19 @@
 """Values that are valid by default; a test states what matters."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from services.scoring.domain.features import FEATURES, schema_hash
-from services.scoring.domain.flags import Sight
-from services.scoring.domain.indicators import History, Indicators, extract
+from services.scoring.domain.indicators import Indicators, indicators_of, measure
 from services.scoring.domain.model import Model, Training, Weight, with_golden
-from shared.messages import AccountFields, Band, UsageEvent
+from services.scoring.domain.table import IndicatorTable
+from services.scoring.domain.usage import History, directory_of, usage_of
+from shared.messages import AccountFields, UsageEvent
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TODAY = NOW.date()
@@ -46,24 +46,21 @@ def history(ages: Iterable[int], **changes: Any) -> History:
     return replace(one, **changes)
 
 
-def indicators_of(one: History, fields: AccountFields | None = None) -> Indicators:
-    return extract([one], [fields or AccountFields()], NOW)[0]
+def table_of(
+    histories: Sequence[History], fields: AccountFields | None = None, now: datetime = NOW
+) -> IndicatorTable:
+    """The indicators of the histories, whose accounts all have the same fields."""
+    directory = directory_of([fields or AccountFields()] * len(histories))
+    return measure(usage_of(histories), directory, now)
+
+
+def measured(one: History, fields: AccountFields | None = None) -> Indicators:
+    return indicators_of(table_of([one], fields), 0)
 
 
 def indicators(**changes: Any) -> Indicators:
     """Those of an account that came every second day for a year."""
-    return replace(indicators_of(history(range(0, 365, 2))), **changes)
-
-
-def sight(**changes: Any) -> Sight:
-    one = Sight(
-        indicators=indicators(),
-        band=Band.HEALTHY,
-        risk=0.02,
-        fields=AccountFields(name="Acme", mrr=Decimal(100), currency="EUR"),
-        now=NOW,
-    )
-    return replace(one, **changes)
+    return replace(measured(history(range(0, 365, 2))), **changes)
 
 
 def model(**changes: Any) -> Model:
@@ -76,16 +73,22 @@ def model(**changes: Any) -> Model:
         version="test-1",
         label="no activity in the horizon",
         horizon_days=90,
-        prior=True,
+        kind="prior",
+        created_at=NOW,
         base_rate=0.25,
         intercept=-1.0,
         weights=weights,
         schema_sha256=schema_hash(),
         training=Training(
-            first=date(2020, 1, 1), last=date(2021, 1, 1), rows=100, lost=25, accounts=10
+            first=date(2020, 1, 1),
+            last=date(2021, 1, 1),
+            rows=100,
+            lost=25,
+            accounts=10,
+            data_sha256="0" * 64,
         ),
-        standardised_on=0,
         metrics={"all_auc": 0.85},
+        challenger={},
         golden=(),
     )
     return with_golden(replace(one, **changes))

@@ -18,7 +18,7 @@ from services.notifier.domain.interventions import (
     reassign,
     take,
 )
-from shared.messages import Band, Flag, OutcomeKind
+from shared.messages import Band, Flag, FlagReason, OutcomeKind, Stage
 from tests.unit.notifier.factories import (
     ASSIGNMENT,
     DAY,
@@ -192,6 +192,15 @@ def test_a_flag_without_a_band_is_at_risk_and_a_healthy_one_is_watched() -> None
         _, stored = taken(None, flag(band=band))
         assert stored is not None
         assert stored.severity is expected
+
+
+def test_an_opportunity_is_watched_and_puts_nothing_at_risk() -> None:
+    for band in (None, Band.HEALTHY, Band.CRITICAL):
+        ready = flag(reason=FlagReason.EXPANSION_READY, stage=Stage.EXPAND, band=band)
+        assert ready.value_at_risk is not None
+        _, stored = taken(None, ready)
+        assert stored is not None
+        assert (stored.severity, stored.value_at_risk) == (Band.WATCH, None)
 
 
 @pytest.mark.parametrize(

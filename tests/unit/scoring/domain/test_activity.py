@@ -79,8 +79,9 @@ def test_a_bucket_holds_sums_and_sets() -> None:
             events=4,
             milliseconds=100_500,  # 90.5 s + 10 s
             userless=1,
-            users=frozenset({user_key("u1:ada"), user_key("u1:bob")}),
-            features=frozenset({"export"}),
+            users={user_key("u1:ada"), user_key("u1:bob")},
+            features={"export"},
+            sources={"app"},
             first_received_at=FIRST_RECEIVED,
         )
     }
@@ -117,7 +118,7 @@ def test_only_the_end_of_a_session_brings_time() -> None:
 @pytest.mark.parametrize("feature", ["", "   ", "x" * 101, 7, None], ids=repr)
 def test_what_is_no_feature_name_is_left_out(feature: object) -> None:
     event = usage_event(properties={"feature": feature})
-    assert fold([event])["acme", TODAY].features == frozenset()
+    assert fold([event])["acme", TODAY].features == set()
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 import services.scoring
 from services.scoring.domain.features import FEATURES
 from services.scoring.domain.model import (
+    FORMAT,
     ModelRejected,
     dump,
     load,
     logit_risk,
     risk,
-    segment_means,
     standardise_to,
 )
 from tests.unit.scoring.factories import model, rows
@@ -29,13 +29,13 @@ from tests.unit.scoring.factories import model, rows
 PRIOR = Path(services.scoring.__path__[0]) / "prior.json"
 
 
-def signed(change: Callable[[dict[str, Any]], object]) -> bytes:
+def signed(change: Callable[[dict[str, Any]], object], written: object = FORMAT) -> bytes:
     """A model's file with a change in it and the digest made good again."""
     body = json.loads(dump(model()))["model"]
     change(body)
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps([written, body], sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return json.dumps({"sha256": digest, "model": body}).encode()
+    return json.dumps({"format": written, "sha256": digest, "model": body}).encode()
 
 
 def test_a_model_comes_back_as_it_was_written() -> None:
@@ -72,18 +72,26 @@ def test_hostile_bytes_are_refused_and_nothing_else(content: bytes) -> None:
     ("change", "message"),
     [
         pytest.param(lambda m: m.update(schema_sha256="0"), "other features", id="schema"),
-        pytest.param(lambda m: m["weights"].reverse(), "order", id="order"),
-        pytest.param(lambda m: m["weights"][0].update(weight=-0.1), "recency", id="sign"),
-        pytest.param(lambda m: m["weights"][0].update(sd=0.0), "deviation", id="no deviation"),
-        pytest.param(lambda m: m["weights"][0].update(mean=None), "finite", id="no number"),
-        pytest.param(lambda m: m["weights"][0].pop("mean"), "field", id="a field is missing"),
+        pytest.param(lambda m: m["features"].reverse(), "order", id="order"),
+        pytest.param(lambda m: m["features"][0].update(weight=-0.1), "recency", id="sign"),
+        pytest.param(lambda m: m["features"][0].update(sd=0.0), "deviation", id="no deviation"),
+        pytest.param(lambda m: m["features"][0].update(mean=None), "finite", id="no number"),
+        pytest.param(lambda m: m["features"][0].pop("mean"), "field", id="a field is missing"),
         pytest.param(lambda m: m.update(base_rate=1.0), "base rate", id="base rate"),
         pytest.param(lambda m: m.update(surprise=1), "surprise", id="an unknown field"),
+        pytest.param(
+            lambda m: m["features"][0].update(transform="identity"),
+            "recency_days is defined otherwise",
+            id="another transform",
+        ),
+        pytest.param(lambda m: m.update(kind="own"), "0 distributions", id="own, as it were"),
+        pytest.param(lambda m: m["calibration"].update(slope=-1), "calibration", id="slope"),
+        pytest.param(lambda m: m.update(intercept=float("nan")), "finite", id="NaN"),
         pytest.param(lambda m: m.pop("training"), "training", id="no training"),
-        pytest.param(lambda m: m["weights"][0].update(sd="wide"), "field", id="a word"),
+        pytest.param(lambda m: m["features"][0].update(sd="wide"), "field", id="a word"),
         pytest.param(lambda m: m["golden"][0].update(values=[1.0]), "field", id="a short vector"),
         pytest.param(lambda m: m.update(intercept=10**400), "field", id="too large"),
-        pytest.param(lambda m: m.update(weights=7), "field", id="no list"),
+        pytest.param(lambda m: m.update(features=7), "field", id="no list"),
         pytest.param(lambda m: m["golden"].pop() and m["golden"].pop(), "golden", id="2 golden"),
         pytest.param(
             lambda m: m["golden"][0].update(risk=m["golden"][0]["risk"] + 2e-9),
@@ -100,6 +108,16 @@ def test_a_model_that_must_not_be_served(
 ) -> None:
     with pytest.raises(ModelRejected, match=message):
         load(signed(change))
+
+
+def test_a_file_of_a_newer_version_says_so() -> None:
+    with pytest.raises(ModelRejected, match=r"newer version of Perennial: format 3, .* reads 2"):
+        load(signed(lambda _: None, written=3))
+
+
+def test_a_file_of_an_older_version_says_so() -> None:
+    with pytest.raises(ModelRejected, match="older version"):
+        load(signed(lambda _: None, written=1))
 
 
 def test_the_risk_is_the_logistic_of_the_weighted_sum() -> None:
@@ -172,15 +190,9 @@ def test_an_impossible_churn_is_a_mistake(churn: float) -> None:
         standardise_to(model(), rows(30), churn)
 
 
-def test_a_segments_mean_takes_missing_features_as_medians() -> None:
-    own = rows(2)
-    own[0, 0], own[1, 0] = np.nan, 3.0
-    assert segment_means(model(), own)[0] == 2.0  # (1 + 3) / 2
-
-
 def test_the_prior_that_comes_with_the_program_loads() -> None:
     prior = load(PRIOR.read_bytes())
-    assert prior.prior
+    assert prior.kind == "prior"
     assert prior.metrics["all_auc"] > 0.85
 
 

@@ -2,9 +2,13 @@
 
 from datetime import date
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.scoring.domain.renewal import days_to_renewal, renewal_date
+from services.scoring.domain.usage import directory_of
 from shared.messages import AccountFields
 
 FEBRUARY_28 = date(2026, 2, 28)
@@ -51,5 +55,27 @@ def test_the_renewal_of(fields: AccountFields, renewal: date | None) -> None:
 
 
 def test_an_overdue_renewal_counts_below_zero() -> None:
-    overdue = AccountFields(contract_end=date(2026, 2, 1))
-    assert days_to_renewal(overdue, FEBRUARY_28) == -27
+    overdue = directory_of([AccountFields(contract_end=date(2026, 2, 1))])
+    assert days_to_renewal(overdue, FEBRUARY_28.toordinal()).tolist() == [-27]
+
+
+DATES = st.none() | st.dates(date(2023, 1, 1), date(2029, 12, 31))
+
+
+@given(
+    st.lists(
+        st.builds(
+            AccountFields,
+            contract_start=DATES,
+            contract_end=DATES,
+            billing_period=st.sampled_from([None, "month", "month", "quarter"]),
+        ),
+        max_size=5,
+    ),
+    st.dates(date(2024, 1, 1), date(2028, 12, 31)) | st.just(date(2028, 2, 29)),
+)
+def test_the_renewals_of_many_are_those_of_each(fields: list[AccountFields], as_of: date) -> None:
+    found = days_to_renewal(directory_of(fields), as_of.toordinal())
+    each = [renewal_date(one, as_of) for one in fields]
+    wanted = [np.nan if renewal is None else (renewal - as_of).days for renewal in each]
+    assert np.array_equal(found, wanted, equal_nan=True)

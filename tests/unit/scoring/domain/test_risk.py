@@ -1,26 +1,58 @@
 """Bands: up at once, down after two weeks well below, and no flapping in between."""
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scoring.domain.risk import BandRule, BandRules, BandState, next_band, severity
+from services.scoring.domain.risk import (
+    BANDS,
+    Bands,
+    healthy,
+    limits,
+    moment,
+    next_bands,
+    severity,
+)
+from services.scoring.domain.rules import Rules, load, read_default
 from shared.messages import Band
 from tests.unit.scoring.factories import NOW, days_later
 
 BASE = 0.04
 # Thresholds at a base rate of 0.04: 0.06, 0.12, 0.20; released below 0.04, 0.08, 0.1333.
+RULES = read_default()
+
+
+def look(
+    state: Bands | None, risk: float | None, base: float, now: datetime, rules: Rules = RULES
+) -> Bands:
+    """The band of one account after a look at its risk."""
+    risks = np.array([np.nan if risk is None else risk])
+    bounds = limits(rules, [None], np.array([base]))
+    return next_bands(state or healthy(1, now), risks, bounds, now)
+
+
+def band_of(state: Bands) -> Band:
+    return BANDS[int(state.code[0])]
+
+
+def same(one: Bands, other: Bands) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name != "code")
+        for name in ("code", "since", "low_since")
+    )
 
 
 def run(risks: list[float], every_days: float = 1, base: float = BASE) -> list[Band]:
     """The band after each look at the risk."""
-    state: BandState | None = None
+    state: Bands | None = None
     bands = []
     for index, risk in enumerate(risks):
-        state = next_band(state, risk, base, days_later(index * every_days))
-        bands.append(state.band)
+        state = look(state, risk, base, days_later(index * every_days))
+        bands.append(band_of(state))
     return bands
 
 
@@ -80,21 +112,25 @@ def test_each_band_is_left_in_its_own_time() -> None:
 
 
 def test_the_band_remembers_since_when() -> None:
-    first = next_band(None, 0.13, BASE, NOW)
-    second = next_band(first, 0.14, BASE, days_later(3))
-    third = next_band(second, 0.30, BASE, days_later(5))
-    assert (first.since, second.since, third.since) == (NOW, NOW, days_later(5))
+    first = look(None, 0.13, BASE, NOW)
+    second = look(first, 0.14, BASE, days_later(3))
+    third = look(second, 0.30, BASE, days_later(5))
+    since = [state.since[0] for state in (first, second, third)]
+    assert since == [moment(NOW), moment(NOW), moment(days_later(5))]
 
 
 def test_without_a_risk_the_band_stays() -> None:
-    state = next_band(None, 0.13, BASE, NOW)
-    assert next_band(state, None, BASE, days_later(100)) == state
-    assert next_band(None, None, BASE, NOW).band is Band.HEALTHY
+    state = look(None, 0.13, BASE, NOW)
+    assert same(look(state, None, BASE, days_later(100)), state)
+    assert band_of(look(None, None, BASE, NOW)) is Band.HEALTHY
 
 
-def test_rules_are_settings() -> None:
-    strict = BandRules(at_risk=BandRule(times_base=2.0, at_most=0.30))
-    assert next_band(None, 0.09, BASE, NOW, rules=strict).band is Band.AT_RISK
+def test_a_segment_may_have_numbers_of_its_own() -> None:
+    rules = load(b"[segments.smb.bands.at_risk]\ntimes_base = 2.0\n")
+    bounds = limits(rules, [None, "smb", "enterprise"], np.array([0.04, 0.04, 0.04]))
+    # 0.09 is 2.25 x 0.04: watch from 1.5 on, at_risk from 3, of this segment from 2 on.
+    found = next_bands(healthy(3, NOW), np.full(3, 0.09), bounds, NOW)
+    assert [BANDS[code] for code in found.code] == [Band.WATCH, Band.AT_RISK, Band.WATCH]
 
 
 @given(
@@ -117,24 +153,76 @@ def test_noise_at_a_threshold_raises_once_and_never_flaps(
 def test_a_band_never_falls_sooner_than_fourteen_days_after_it_was_justified(
     looks: list[tuple[float, float]], base: float
 ) -> None:
-    thresholds = list(BandRules().thresholds(base).values())
-    state: BandState | None = None
+    thresholds = limits(RULES, [None], np.array([base])).begin[0].tolist()
+    state: Bands | None = None
     last_justified: list[datetime] = [NOW - timedelta(days=365)] * 3
     now = NOW
     for risk, days in looks:
         now += timedelta(days=days)
-        state = next_band(state, risk, base, now)
+        state = look(state, risk, base, now)
         for index, threshold in enumerate(thresholds):
             if risk >= threshold:
                 last_justified[index] = now
-            inside = severity(state.band) > index
+            inside = severity(band_of(state)) > index
             assert inside or now - last_justified[index] >= timedelta(days=14)
             assert inside or risk < threshold
 
 
 @given(st.lists(st.floats(0, 1), max_size=30))
 def test_looking_twice_at_the_same_moment_changes_nothing(risks: list[float]) -> None:
-    state: BandState | None = None
+    state: Bands | None = None
     for day, risk in enumerate(risks):
-        state = next_band(state, risk, BASE, days_later(day))
-        assert next_band(state, risk, BASE, days_later(day)) == state
+        state = look(state, risk, BASE, days_later(day))
+        assert same(look(state, risk, BASE, days_later(day)), state)
+
+
+@dataclass(frozen=True)
+class Latches:
+    """One account's band as the rule reads, one latch after the other."""
+
+    band: int = 0
+    since: datetime = NOW
+    low_since: tuple[datetime | None, ...] = (None, None, None)
+
+    def after(self, risk: float | None, base: float, now: datetime) -> "Latches":
+        if risk is None:
+            return self
+        band = 0
+        low_since: list[datetime | None] = []
+        for index, (times, at_most) in enumerate([(1.5, 0.15), (3.0, 0.30), (5.0, 0.60)]):
+            threshold = min(times * base, at_most)
+            low = None if risk >= 2 / 3 * threshold else (self.low_since[index] or now)
+            held = index < self.band and (low is None or now - low < timedelta(days=14))
+            is_closed = held or risk >= threshold
+            low_since.append(low if is_closed else None)
+            band = index + 1 if is_closed else band
+        since = self.since if band == self.band else now
+        return replace(self, band=band, since=since, low_since=tuple(low_since))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.none() | st.floats(0, 1), min_size=3, max_size=3), st.floats(0.01, 20)
+        ),
+        max_size=30,
+    ),
+    st.lists(st.floats(0.005, 0.3), min_size=3, max_size=3),
+)
+def test_many_accounts_at_once_go_as_each_would_alone(
+    looks: list[tuple[list[float | None], float]], bases: list[float]
+) -> None:
+    together, alone, now = healthy(3, NOW), [Latches()] * 3, NOW
+    for risks, days in looks:
+        now += timedelta(days=days)
+        values = np.array([np.nan if risk is None else risk for risk in risks])
+        bounds = limits(RULES, [None] * 3, np.array(bases))
+        together = next_bands(together, values, bounds, now)
+        alone = [
+            one.after(risk, base, now) for one, risk, base in zip(alone, risks, bases, strict=True)
+        ]
+        assert together.code.tolist() == [one.band for one in alone]
+        assert together.since.tolist() == [one.since.replace(tzinfo=None) for one in alone]
+        assert together.low_since.tolist() == [
+            [moment_ and moment_.replace(tzinfo=None) for moment_ in one.low_since] for one in alone
+        ]

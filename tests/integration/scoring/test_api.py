@@ -1,0 +1,491 @@
+"""The read API over HTTP, on rows as intake, sweep and training store them."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import Table, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.scoring import model_store, peer_store
+from services.scoring.api import api
+from services.scoring.domain.activity import user_key
+from services.scoring.domain.features import rows
+from services.scoring.domain.model import logit, risk
+from services.scoring.domain.peers import cohorts_of
+from services.scoring.domain.rules import read_default
+from services.scoring.domain.table import IndicatorTable, columns_hash
+from services.scoring.model_store import State
+from services.scoring.openapi import EXAMPLES
+from services.scoring.store import shard_of
+from services.scoring.tables import (
+    account_day,
+    accounts,
+    feature_rows,
+    flag_states,
+    flags,
+    model_health,
+    outages,
+    scores,
+)
+from shared.credentials import KeyRing, Scope, new_key
+from tests.unit.scoring.factories import history, model, table_of
+from tests.unit.scoring.factories import rows as random_rows
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+OFTEN = table_of([history(range(0, 400, 2))])
+RARELY = table_of([history(range(0, 400, 40))])
+RULES = read_default()
+
+
+class Stored:
+    """Writes rows as scoring does, valid by default."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+
+    async def put(self, table: Table, **values: object) -> None:
+        async with self.engine.begin() as connection:
+            await connection.execute(table.insert().values(values))
+
+    async def score(self, account: str, table: IndicatorTable = OFTEN, **changes: object) -> None:
+        given: Mapping[str, object] = {
+            "shard": shard_of(account),
+            "account_id": account,
+            "as_of": NOW,
+            "state": "scored",
+            "short_history": False,
+            "risk": float(risk(model(), rows(table))[0]),
+            "band": "healthy",
+            "latched": 0,
+            "band_since": NOW,
+            "columns": columns_hash(),
+            "indicators": table.packed()[0],
+            "cohort_ratio": 1.0,
+            "model_version": model().version,
+        }
+        await self.put(scores, **{**given, **changes})
+
+    async def flag(self, account: str, reason: str = "gone_silent", **changes: object) -> None:
+        given: Mapping[str, object] = {
+            "account_id": account,
+            "reason": reason,
+            "episode": 1,
+            "flag_id": f"{account}-{reason}",
+            "stage": "adopt",
+            "raised_at": NOW,
+            "updated_at": NOW,
+            "band": "at_risk",
+            "summary": "No use for 40 days.",
+            "evidence": [{"text": "No use for 40 days."}],
+            "why": "silent",
+            "told_at": NOW,
+        }
+        await self.put(flags, **{**given, **changes})
+
+    async def log(self, account: str, as_of: datetime, **changes: object) -> None:
+        given: Mapping[str, object] = {
+            "account_id": account,
+            "as_of": as_of,
+            "kind": "weekly",
+            "columns": columns_hash(),
+            "indicators": OFTEN.packed()[0],
+            "risk": 0.1,
+            "band": "healthy",
+            "model_version": model().version,
+            "directory": {},
+        }
+        await self.put(feature_rows, **{**given, **changes})
+
+    async def day(self, account: str, day: date, *users: str) -> None:
+        await self.put(
+            account_day,
+            shard=shard_of(account),
+            day=day,
+            account_id=account,
+            events=3,
+            milliseconds=60_000,
+            userless=0,
+            users=sorted(user_key(user) for user in users),
+            features=[],
+            sources=["app"],
+            first_received_at=NOW,
+        )
+
+
+@pytest.fixture
+async def stored(engine: AsyncEngine) -> Stored:
+    """With one model in service, and a partition for whatever is logged."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("CREATE TABLE scoring.feature_rows_any PARTITION OF scoring.feature_rows DEFAULT")
+        )
+        await model_store.add(
+            connection, model(), state=State.ACTIVE, reason="surveyed", accounts=1, now=NOW
+        )
+    return Stored(engine)
+
+
+@pytest.fixture
+async def client(engine: AsyncEngine) -> AsyncIterator[httpx.AsyncClient]:
+    key, keys = new_key(source="t", scopes=[Scope.ACCOUNTS_READ], now=NOW), KeyRing()
+    keys.put(key.record)
+    app = api(engine=engine, keys=keys, clock=lambda: NOW, rules=RULES)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app),
+        base_url="http://scoring",
+        headers={"Authorization": f"Bearer {key.secret}"},
+    ) as opened:
+        yield opened
+
+
+async def get(client: httpx.AsyncClient, path: str, **params: str | int) -> dict[str, Any]:
+    answer = await client.get(path, params=params)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_an_account_is_told_with_all_that_is_known_of_it(
+    stored: Stored, client: httpx.AsyncClient
+) -> None:
+    await stored.put(accounts, account_id="acme", fields={"name": "Acme"}, updated_at=NOW)
+    await stored.score("acme", RARELY, value_at_risk=10, currency="EUR", value_basis="mrr")
+    await stored.flag("acme")
+    await stored.flag("acme", "seats_idle", cleared_at=NOW, told_at=None, held_at=NOW)
+    found = await get(client, "/v1/accounts/acme")
+    assert found["fields"] == {"name": "Acme"}
+    assert found["value_at_risk"] == {"amount": "10", "currency": "EUR", "basis": "mrr"}
+    assert found["indicators"]["active_days_365"] == 10  # every 40th of 365: 0, 40 ... 360
+    assert found["indicators"]["state"] == "scored"
+    assert found["indicators"]["nps_mean"] is None
+    assert found["units"]["active_days_365"] == "days"
+    silent, idle = found["flags"]
+    assert (silent["why"], silent["evidence"]) == ("silent", [{"text": "No use for 40 days."}])
+    assert (silent["held"], idle["held"]) == (False, True)
+    assert found["as_of"] == "2026-03-01T12:00:00Z"
+
+
+async def test_the_parts_of_a_risk_sum_to_its_log_odds(
+    stored: Stored, client: httpx.AsyncClient
+) -> None:
+    """With the segment's accounts for comparison, to 1e-9."""
+    await stored.put(accounts, account_id="acme", fields={"segment": "small"}, updated_at=NOW)
+    await stored.score("acme", RARELY)
+    cohorts = cohorts_of(model(), random_rows(40), ["small"] * 40)
+    async with stored.engine.begin() as connection:
+        await peer_store.save(connection, model().version, cohorts, accounts=40, now=NOW)
+    found = await get(client, "/v1/accounts/acme")
+    odds = found["log_odds"]
+    assert odds["base"] + sum(odds["families"].values()) == pytest.approx(
+        logit(found["risk"]), abs=1e-9
+    )
+    assert {reason["peer_segment"] for reason in found["reasons"]} == {"small"}
+    assert {r["family"]: r["weight"] for r in found["reasons"]}.items() <= odds["families"].items()
+
+
+async def test_a_score_keeps_the_survey_it_was_made_with(
+    stored: Stored, client: httpx.AsyncClient
+) -> None:
+    await stored.score("acme", RARELY)
+    before = (await get(client, "/v1/accounts/acme"))["reasons"]
+    cohorts = cohorts_of(model(), random_rows(40) + 1, [None] * 40)
+    async with stored.engine.begin() as connection:
+        later = NOW + timedelta(seconds=1)
+        await peer_store.save(connection, model().version, cohorts, accounts=40, now=later)
+    assert (await get(client, "/v1/accounts/acme"))["reasons"] == before
+    await stored.score("other", RARELY, as_of=later)
+    assert (await get(client, "/v1/accounts/other"))["reasons"] != before
+
+
+async def test_only_the_last_surveys_of_known_models_are_kept(stored: Stored) -> None:
+    cohorts = cohorts_of(model(), random_rows(1), [None])
+    async with stored.engine.begin() as connection:
+        await peer_store.save(connection, "gone", cohorts, accounts=1, now=NOW)
+        for number in range(peer_store.KEPT + 5):
+            at = NOW + timedelta(seconds=number)
+            await peer_store.save(connection, model().version, cohorts, accounts=1, now=at)
+        times = await peer_store.read_times(connection, model().version)
+        newest = await peer_store.read_newest(connection, model().version)
+        assert await peer_store.read_times(connection, "gone") == []
+    assert [at for _, at in times] == [
+        NOW + timedelta(seconds=peer_store.KEPT + 4 - number) for number in range(peer_store.KEPT)
+    ]
+    assert newest is not None
+    assert newest.cohorts[None].mean.tolist() == cohorts[None].mean.tolist()
+    assert newest.cohorts[None].base_rate == cohorts[None].base_rate
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"columns": ""}, id="a row of another version"),
+        pytest.param({"model_version": "gone"}, id="a model that is gone"),
+        pytest.param({"risk": None, "state": "too_new", "band": None}, id="no risk"),
+    ],
+)
+async def test_what_cannot_be_explained_has_no_reasons(
+    stored: Stored, client: httpx.AsyncClient, changes: dict[str, Any]
+) -> None:
+    await stored.score("acme", **changes)
+    found = await get(client, "/v1/accounts/acme")
+    assert (found["reasons"], found["log_odds"]) == ([], None)
+    assert (await get(client, "/v1/accounts"))["accounts"][0]["reasons"] == []
+
+
+async def test_an_account_that_only_the_directory_knows(
+    stored: Stored, client: httpx.AsyncClient
+) -> None:
+    await stored.put(accounts, account_id="new", fields={"name": "New"}, updated_at=NOW)
+    found = await get(client, "/v1/accounts/new")
+    assert (found["state"], found["risk"], found["indicators"]) == (None, None, {})
+    answer = await client.get("/v1/accounts/nobody")
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_account")
+
+
+async def test_rules_that_wait_say_for_what(stored: Stored, client: httpx.AsyncClient) -> None:
+    await stored.score("acme")
+    shard = shard_of("acme")
+    wanted = {"account_id": "acme", "shard": shard, "wanted_since": NOW - DAY}
+    await stored.put(flag_states, reason="usage_drop", episode=0, **wanted)
+    await stored.put(
+        flag_states,
+        reason="seats_idle",
+        episode=1,
+        account_id="acme",
+        shard=shard,
+        raised_at=NOW - 30 * DAY,
+        over_since=NOW,
+    )
+    await stored.put(flag_states, reason="churn_risk", episode=2, account_id="acme", shard=shard)
+    found = await get(client, "/v1/accounts/acme")
+    assert found["waiting"] == [
+        {"reason": "seats_idle", "to": "clear", "since": "2026-03-01T12:00:00Z"},
+        {"reason": "usage_drop", "to": "raise", "since": "2026-02-28T12:00:00Z"},
+    ]
+
+
+@pytest.mark.parametrize("sort", ["risk", "value_at_risk", "account_id"])
+async def test_pages_together_hold_every_account_once_and_in_order(
+    stored: Stored, client: httpx.AsyncClient, sort: str
+) -> None:
+    names = [f"a-{number:02}" for number in range(23)]
+    for number, name in enumerate(names):
+        # Ties in both: the id breaks them.
+        await stored.score(name, risk=(number % 5) / 10, value_at_risk=number % 4)
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await get(client, "/v1/accounts", sort=sort, limit=5, **cursor)
+        found += [one["account_id"] for one in page["accounts"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    keys = {
+        "risk": lambda n: (-(n % 5), n),
+        "value_at_risk": lambda n: (-(n % 4), n),
+        "account_id": lambda n: n,
+    }
+    assert found == [names[n] for n in sorted(range(23), key=keys[sort])]
+
+
+async def test_a_list_of_one_band(stored: Stored, client: httpx.AsyncClient) -> None:
+    for name, band in (("a", "healthy"), ("b", "at_risk"), ("c", "at_risk")):
+        await stored.score(name, band=band)
+    await stored.flag("b")
+    for sort in ("risk", "account_id"):
+        page = (await get(client, "/v1/accounts", band="at_risk", sort=sort))["accounts"]
+        assert [(one["account_id"], one["flags"]) for one in page] == [
+            ("b", ["gone_silent"]),
+            ("c", []),
+        ]
+
+
+async def test_the_history_is_what_was_logged(stored: Stored, client: httpx.AsyncClient) -> None:
+    await stored.log("acme", NOW - 21 * DAY, risk=0.1)
+    await stored.log("acme", NOW - 14 * DAY, risk=0.3, kind="band_change", band="watch")
+    await stored.log("acme", NOW - 7 * DAY, kind="recomputed")
+    await stored.log("acme", NOW - 400 * DAY)
+    await stored.log("other", NOW - DAY)
+    found = (await get(client, "/v1/accounts/acme/history"))["history"]
+    assert [(one["kind"], one["risk"], one["band"]) for one in found] == [
+        ("weekly", 0.1, "healthy"),
+        ("band_change", 0.3, "watch"),
+    ]
+    newest = (await get(client, "/v1/accounts/acme/history", limit=1))["history"]
+    assert newest == found[1:]
+    long = (await get(client, "/v1/accounts/acme/history", **{"from": "2024-01-01"}))["history"]
+    assert len(long) == 3
+
+
+async def test_people_are_told_by_a_code(stored: Stored, client: httpx.AsyncClient) -> None:
+    for age, users in ((1, ["u1:ada"]), (2, ["u1:ada", "u1:bo"]), (100, ["u1:bo"])):
+        await stored.day("acme", (NOW - age * DAY).date(), *users)
+    await stored.day("acme", NOW.date(), "u1:late")  # The running day is not complete.
+    found = await get(client, "/v1/accounts/acme/people")
+    assert found["total"] == 2
+    ada, bo = found["people"]
+    assert ada["user"] == f"{user_key('u1:ada') & (1 << 64) - 1:016x}"
+    assert (ada["first_day"], ada["last_day"]) == ("2026-02-27", "2026-02-28")
+    assert [bo[f"active_days_{window}"] for window in (28, 90, 365)] == [1, 1, 2]
+    assert len((await get(client, "/v1/accounts/acme/people", limit=1))["people"]) == 1
+
+
+async def test_days_of_use(stored: Stored, client: httpx.AsyncClient) -> None:
+    await stored.day("a/b", date(2026, 2, 20), "u1:ada")
+    found = await get(client, "/v1/accounts/a%2Fb/daily")
+    assert found["days"] == [
+        {"day": "2026-02-20", "events": 3, "active_users": 1, "session_seconds": 60}
+    ]
+
+
+async def test_a_model_says_what_it_weighs_and_how_it_did(
+    stored: Stored, client: httpx.AsyncClient
+) -> None:
+    await stored.put(
+        model_health, looked_at=NOW, version=model().version, findings={"months": [1, 2]}
+    )
+    (listed,) = (await get(client, "/v1/models"))["models"]
+    assert (listed["version"], listed["state"], listed["why"]) == ("test-1", "active", "surveyed")
+    card = await get(client, "/v1/models/test-1")
+    assert card.items() >= listed.items()
+    recency = next(one for one in card["weights"] if one["feature"] == "recency_days")
+    assert recency["effect"] == "more of it raises the risk"
+    assert recency["means"] == "days from the last active day to the last complete day"
+    assert card["health"] == [{"looked_at": "2026-03-01T12:00:00Z", "findings": {"months": [1, 2]}}]
+    answer = await client.get("/v1/models/unheard-of")
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_model")
+
+
+async def test_a_model_that_cannot_be_read_is_said_so(
+    stored: Stored, client: httpx.AsyncClient
+) -> None:
+    async with stored.engine.begin() as connection:
+        await connection.execute(text("UPDATE scoring.models SET document = '{}'"))
+    answer = await client.get("/v1/models/test-1")
+    assert (answer.status_code, answer.json()["code"]) == (409, "model_refused")
+
+
+async def test_the_rules_in_force(client: httpx.AsyncClient) -> None:
+    found = await get(client, "/v1/rules")
+    assert found["digest"] == RULES.digest
+    assert found["rules"]["gone_silent"]["silent_days"] == 28
+    assert found["rules"]["bands"]["at_risk"] == {"times_base": 3.0, "at_most": 0.3}
+
+
+async def test_the_status_says_what_is_stale_and_what_is_held(
+    stored: Stored, client: httpx.AsyncClient
+) -> None:
+    assert (await get(client, "/v1/status"))["staleness"] == []
+    since = {"began_at": NOW - DAY, "noticed_at": NOW, "seen_at": NOW, "missing_days": []}
+    await stored.put(outages, source="app", why="silent", **since)
+    await stored.put(outages, source="crm", why="silent", ended_at=NOW, **since)
+    await stored.flag("a")
+    await stored.flag("b", message=b"{}", held_at=NOW, told_at=None)
+    found = await get(client, "/v1/status")
+    assert [(one["source"], one["why"]) for one in found["staleness"]] == [("app", "silent")]
+    assert found["mass_flags"] == {"gone_silent": 1}
+    assert (found["flags_open"], found["flags"]) == (2, {"gone_silent": 2})
+
+
+PATHS = {
+    "list": "/v1/accounts",
+    "account": "/v1/accounts/acme",
+    "daily": "/v1/accounts/acme/daily",
+    "history": "/v1/accounts/acme/history",
+    "people": "/v1/accounts/acme/people",
+    "models": "/v1/models",
+    "model": "/v1/models/test-1",
+    "rules": "/v1/rules",
+    "status": "/v1/status",
+}
+
+
+async def test_the_examples_show_what_is_answered(
+    stored: Stored, client: httpx.AsyncClient
+) -> None:
+    """Field by field; only what is open by nature (names of indicators, rules ...) may be more."""
+    await stored.put(accounts, account_id="acme", fields={"segment": "s"}, updated_at=NOW)
+    await stored.score("acme", RARELY, value_at_risk=1, currency="EUR", value_basis="mrr")
+    await stored.flag("acme", evidence=[EXAMPLES["account"]["reasons"][0]])
+    await stored.put(
+        flag_states,
+        account_id="acme",
+        shard=shard_of("acme"),
+        reason="usage_drop",
+        episode=0,
+        wanted_since=NOW,
+    )
+    await stored.log("acme", NOW)
+    await stored.day("acme", (NOW - DAY).date(), "u1:ada")
+    await stored.put(model_health, looked_at=NOW, version=model().version, findings={})
+    since = {"began_at": NOW, "noticed_at": NOW, "seen_at": NOW, "missing_days": []}
+    await stored.put(outages, source="app", why="silent", **since)
+    assert set(PATHS) == set(EXAMPLES)
+    for name, path in PATHS.items():
+        assert shape(await get(client, path)) == shape(EXAMPLES[name]), name
+
+
+OPEN = frozenset(
+    {"fields", "indicators", "units", "families", "metrics", "challenger", "report", "findings"}
+    | {"rules", "bands", "flags_by_reason", "mass_flags"}
+)
+
+
+def shape(value: object, name: str = "") -> object:
+    """Names and nesting; of a list, of its first entry."""
+    if isinstance(value, dict):
+        by_reason = name == "flags"
+        return {} if name in OPEN or by_reason else {k: shape(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return None
+
+
+async def test_every_route_describes_itself(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json", headers={"Authorization": ""})).json()
+    assert len(document["paths"]) == len(PATHS)
+    for path, methods in document["paths"].items():
+        route = methods["get"]
+        assert route["description"], path
+        assert route["security"] == [{"HTTPBearer": []}], path
+        assert {"200", "401", "403", "422", "503"} <= set(route["responses"]), path
+
+
+async def test_without_the_scope_nothing_is_told(engine: AsyncEngine) -> None:
+    key, keys = new_key(source="t", scopes=[Scope.EVENTS_WRITE], now=NOW), KeyRing()
+    keys.put(key.record)
+    app = api(engine=engine, keys=keys, clock=lambda: NOW, rules=RULES)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://scoring"
+    ) as other:
+        for path in PATHS.values():
+            assert (await other.get(path)).status_code == 401, path
+            headers = {"Authorization": f"Bearer {key.secret}"}
+            answer = await other.get(path, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing"), path
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/v1/accounts?cursor=x", "invalid_cursor"),
+        ("/v1/accounts?band=purple", "invalid_request"),
+        ("/v1/accounts/a/daily?from=2026-02-02&to=2026-02-01", "invalid_range"),
+        ("/v1/accounts/a/history?from=1900-01-01", "invalid_range"),
+        ("/v1/accounts/a/people?limit=0", "invalid_request"),
+    ],
+)
+async def test_what_is_asked_wrongly_is_refused(
+    client: httpx.AsyncClient, path: str, code: str
+) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_the_rows_of_these_tests_have_a_risk() -> None:
+    assert np.isfinite(risk(model(), rows(RARELY))).all()

@@ -1,0 +1,97 @@
+"""Binary COPY as vectors: rows are found in the bytes whatever the bytes of their values are."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scoring import copied
+
+INT8 = st.integers(-(2**63), 2**63 - 1)
+INT4 = st.integers(-(2**31), 2**31 - 1)
+# Values whose bytes look like the beginning of a row: 7 fields, the first of 8 bytes.
+LOOKS_LIKE_A_ROW = st.sampled_from(
+    [
+        int.from_bytes(bytes.fromhex(digits), "big", signed=True)
+        for digits in (
+            "0007000000080000",
+            "0000000700000008",
+            "0000000000070000",
+            "0008000000070000",
+            "0000000400000004",
+            "0004000000040007",
+        )
+    ]
+)
+WIDE = INT8 | LOOKS_LIKE_A_ROW
+
+
+@dataclass(frozen=True)
+class Day:
+    key: int
+    day: int
+    events: int
+    milliseconds: int
+    sources: int
+    members: list[int]
+
+    def sent(self) -> bytes:
+        """As PostgreSQL sends it: https://www.postgresql.org/docs/current/sql-copy.html."""
+        listed = self.members or [0]
+        array = struct.pack(">iiiii", 1, 0, 20, len(listed), 1)
+        array += b"".join(struct.pack(">iq", 8, one) for one in listed)
+        return (
+            struct.pack(">hiqiiiiiqiq", 7, 8, self.key, 4, self.day, 4, self.events, 8,
+                        self.milliseconds, 8, self.sources)
+            + struct.pack(">ihi", 2, bool(self.members), len(array))
+            + array
+        )  # fmt: skip
+
+
+days = st.builds(
+    Day,
+    key=WIDE,
+    day=INT4,
+    events=INT4,
+    milliseconds=WIDE,
+    sources=WIDE,
+    members=st.lists(WIDE, max_size=5),
+)
+
+
+@given(st.lists(days, max_size=8))
+def test_days_are_found_whatever_their_values_look_like(sent: list[Day]) -> None:
+    rows, owner, values = copied.days_with_members(b"".join(one.sent() for one in sent))
+    for name in ("key", "day", "events", "milliseconds", "sources"):
+        assert rows[name].tolist() == [getattr(one, name) for one in sent]
+    expected = [(place, member) for place, one in enumerate(sent) for member in one.members]
+    assert list(zip(owner.tolist(), values.tolist(), strict=True)) == expected
+
+
+def test_a_day_may_have_as_many_members_as_look_like_the_number_of_fields() -> None:
+    # 20 + 12 x 38228 bytes are 0x0007000C: the length of such a list begins like a row.
+    day = Day(1, 2, 3, 4, 5, list(range(38_228)))
+    rows, owner, values = copied.days_with_members(day.sent() * 2)
+    assert len(rows) == 2
+    assert owner.tolist() == [0] * 38_228 + [1] * 38_228
+    assert np.array_equal(values, np.tile(np.arange(38_228), 2))
+
+
+def test_days_of_another_layout_are_refused() -> None:
+    content = bytearray(Day(1, 2, 3, 4, 5, [6, 7]).sent())
+    content[58 + 2 + 4 + 12 + 3] = 9  # It has 9 members, it says.
+    with pytest.raises(ValueError, match="not laid out"):
+        copied.days_with_members(bytes(content))
+
+
+def test_rows_of_fixed_width_are_read_in_place_and_a_null_is_refused() -> None:
+    layout = copied.layout(key="i8", value="f8")
+    sent = struct.pack(">hiqid", 2, 8, 5, 8, 0.25) + struct.pack(">hiqid", 2, 8, -6, 8, 1.5)
+    rows = copied.rows(sent, layout)
+    assert rows["key"].tolist() == [5, -6]
+    assert rows["value"].tolist() == [0.25, 1.5]
+    with pytest.raises(ValueError, match=r"not laid out|multiple"):
+        copied.rows(struct.pack(">hiqi", 2, 8, 5, -1) * 13, layout)
