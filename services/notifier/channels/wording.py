@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime, tzinfo
 
 from services.notifier.channels import Message
+from services.notifier.domain.flags import MEANINGS, is_opportunity
 from services.notifier.domain.policy import NotifyReason
 from shared.messages import Band, FlagReason, OutcomeKind, Reason, ValueAtRisk
 
@@ -29,6 +30,7 @@ WHY = {
     NotifyReason.UNDELIVERED: "Its owner could not be reached",
 }
 
+OPPORTUNITY = "Opportunity"
 NO_CURRENCY = "XXX"  # ISO 4217's own code for it
 
 # Direction marks and overrides can make a name read backwards, or hide what follows it.
@@ -90,19 +92,28 @@ def percent(risk: float | None) -> str:
 
 
 def name_of(reason: str) -> str:
-    """A flag's reason as people say it."""
-    return reason.replace("_", " ").capitalize()
+    """A flag's reason as people say it; of one that is not known yet, its own name."""
+    try:
+        return MEANINGS[FlagReason(reason)].title
+    except ValueError:
+        return clean(reason.replace("_", " ")).capitalize()
 
 
 def what(reason: FlagReason, risk: float | None, reasons: Sequence[Reason], summary: str) -> str:
-    """Why the account is in danger: the strongest reason, else the scorer's summary."""
-    named = name_of(reason) if risk is None else f"{name_of(reason)} {percent(risk)}"
+    """Why somebody should act: the strongest reason, else the scorer's summary.
+
+    The risk is said of churn risk only: "Seats idle 12 %" would say something else.
+    """
+    is_estimate = reason is FlagReason.CHURN_RISK and risk is not None
+    named = f"{name_of(reason)} {percent(risk)}" if is_estimate else name_of(reason)
     strongest = next((clean(one.text) for one in reasons if one.weight >= 0), "")
     return f"{named}: {strongest or clean(summary)}".rstrip(": ")
 
 
 def headline(message: Message) -> str:
     """How bad and how much; beside the account's name it begins the first line."""
+    if is_opportunity(message.reason):
+        return OPPORTUNITY
     band, value = BAND[message.severity], message.value_at_risk
     if value is None:
         return f"{band}, value not known"

@@ -13,6 +13,10 @@ _TOP = 22
 _GAP = 34
 _BOTTOM = 20
 _LEAST_LABEL_DISTANCE = 46
+_TITLE_WIDTH = 110
+_MONTH_WIDTH = 24
+MARK_WIDTH = 80
+"""Of a mark's name; where so much room is not left on its right, it ends at the mark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class Plot:
     panels: tuple[Panel, ...]
     months: tuple[Label, ...]
     marks: tuple[Label, ...]
-    """Where a flag was raised."""
+    """Where a flag was raised; without a text where it would overlap another one's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +97,7 @@ def plot(
         right=width - _RIGHT,
         panels=(events, users),
         months=_months(first, last, place),
-        marks=tuple(
-            Label(at=round(place(day), 1), text=f"{day.day} {day:%b}")
-            for day in sorted(set(raised))
-            if first <= day <= last
-        ),
+        marks=_marks([day for day in raised if first <= day <= last], place, width - _RIGHT),
     )
 
 
@@ -163,13 +163,28 @@ def _panel(
     return Panel(title=title, kind=kind, top=top, base=base, bars=tuple(bars), lines=lines)
 
 
+def _marks(days: Sequence[date], place: Callable[[date], float], right: float) -> tuple[Label, ...]:
+    """The days that flags were raised on; of names that would overlap the newest is written."""
+    found: list[Label] = []
+    free_until = right
+    for day in sorted(set(days), reverse=True):
+        at = place(day)
+        begins = at - MARK_WIDTH if at > right - MARK_WIDTH else at
+        is_free = begins + MARK_WIDTH <= free_until and begins >= _LEFT + _TITLE_WIDTH
+        if is_free:
+            free_until = begins
+        found.append(Label(at=round(at, 1), text=f"{day.day} {day:%b}" if is_free else ""))
+    return tuple(reversed(found))
+
+
 def _months(first: date, last: date, place: Callable[[date], float]) -> tuple[Label, ...]:
     """The first day of each month; fewer where the drawing is narrow."""
     found: list[Label] = []
     day = first.replace(day=1)
     while day <= last:
         at = place(day)
-        if day >= first and (not found or at - found[-1].at >= _LEAST_LABEL_DISTANCE):
+        is_apart = not found or at - found[-1].at >= _LEAST_LABEL_DISTANCE
+        if day >= first and is_apart and place(last) - at >= _MONTH_WIDTH:
             text = f"{day:%b %Y}" if day.month == 1 else f"{day:%b}"
             found.append(Label(at=round(at, 1), text=text))
         day = (day + timedelta(days=31)).replace(day=1)

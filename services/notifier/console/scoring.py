@@ -27,12 +27,15 @@ class Daily(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownFlag(msgspec.Struct, frozen=True, kw_only=True):
+    """One episode of a flag; of a reason that this version may not know."""
+
     reason: str
     stage: str
     episode: int
     raised_at: datetime
     cleared_at: datetime | None = None
     summary: str = ""
+    evidence: tuple[Reason, ...] = ()
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

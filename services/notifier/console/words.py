@@ -10,10 +10,12 @@ from urllib.parse import quote
 import jinja2
 
 from services.notifier.channels import wording
+from services.notifier.console import plot
 from services.notifier.domain import interventions
 from services.notifier.domain.calendar import zone_of
+from services.notifier.domain.flags import MEANINGS, STAGES, is_opportunity
 from services.notifier.store import Entry
-from shared.messages import AccountFields, OutcomeKind, Reason, ValueAtRisk
+from shared.messages import AccountFields, FlagReason, OutcomeKind, Reason, ValueAtRisk
 
 STATES = {
     "pending": "Waiting",
@@ -121,10 +123,29 @@ def strongest(subject: interventions.Intervention) -> str:
     return wording.what(subject.reason, None, subject.reasons, subject.summary)
 
 
-def baseline(reason: Reason) -> str:
-    if reason.baseline is None:
-        return ""
-    return wording.figure(reason.baseline, reason.unit)
+def own_baseline(reason: Reason) -> str:
+    """The account's own value that it is compared with."""
+    return _baseline(reason, "own")
+
+
+def peer_median(reason: Reason) -> str:
+    if reason.peer_median is None:
+        return _baseline(reason, "segment")
+    return wording.figure(reason.peer_median, reason.unit)
+
+
+def peers_name(reason: Reason) -> str:
+    """Who the others are."""
+    if reason.peer_segment is not None:
+        return wording.clean(reason.peer_segment)
+    return "segment" if reason.peer_median is None else "all accounts"
+
+
+def evidence_of(subject: interventions.Intervention) -> Sequence[str]:
+    """The sentences of a rule's evidence that the summary does not say; a risk has its reasons."""
+    if subject.reason is FlagReason.CHURN_RISK:
+        return ()
+    return [one.text for one in subject.reasons if one.text and one.text not in subject.summary]
 
 
 def happened(kind: str, detail: dict[str, str]) -> str:
@@ -169,16 +190,22 @@ def install(templates: jinja2.Environment) -> None:
         "account_url": account_url,
         "age": age,
         "amount": amount,
-        "baseline": baseline,
         "change": change,
         "ago": ago,
         "due": due,
+        "evidence_of": evidence_of,
         "figure": wording.figure,
         "happened": happened,
         "in_days": in_days,
         "day": wording.day,
+        "is_opportunity": is_opportunity,
+        "mark_width": plot.MARK_WIDTH,
+        "meanings": MEANINGS,
         "moment": moment,
         "needs_note": interventions.needs_note,
+        "own_baseline": own_baseline,
+        "peer_median": peer_median,
+        "peers_name": peers_name,
         "percent": wording.percent,
         "reason_name": wording.name_of,
         "strongest": strongest,
@@ -188,6 +215,7 @@ def install(templates: jinja2.Environment) -> None:
         "outcomes": wording.OUTCOME,
         "score_states": SCORE_STATES,
         "short_owner": short_owner,
+        "stages": STAGES,
         "states": STATES,
         "suppressed": SUPPRESSED,
         "why": wording.WHY,
@@ -200,6 +228,12 @@ def _outcome(value: str) -> str:
         return wording.OUTCOME[OutcomeKind(value)].lower()
     except ValueError:
         return value
+
+
+def _baseline(reason: Reason, of: str) -> str:
+    if reason.baseline is None or reason.baseline_of != of:
+        return ""
+    return wording.figure(reason.baseline, reason.unit)
 
 
 def _where(detail: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID
 
+from services.notifier.domain.flags import is_opportunity
 from shared.messages import (
     Band,
     Flag,
@@ -125,10 +126,19 @@ Step: TypeAlias = tuple[Taken, Intervention | None]
 
 
 def severity_of(flag: Flag) -> Band:
-    """The band, at least `watch`; a flag that states no band (no risk is known) is `at_risk`."""
+    """The band, at least `watch`; a flag that states no band (no risk is known) is `at_risk`.
+
+    An opportunity is never worse than `watch`: nothing is lost where nobody acts.
+    """
+    if is_opportunity(flag.reason):
+        return Band.WATCH
     if flag.band is None:
         return Band.AT_RISK
     return Band.WATCH if flag.band is Band.HEALTHY else flag.band
+
+
+def value_of(flag: Flag) -> ValueAtRisk | None:
+    return None if is_opportunity(flag.reason) else flag.value_at_risk
 
 
 def is_worse(one: Band, other: Band) -> bool:
@@ -230,7 +240,7 @@ def _new(flag: Flag, *, new_id: UUID, assignment: Assignment, now: datetime) -> 
         seen=_seen(flag),
         risk_at_open=flag.risk,
         risk=flag.risk,
-        value_at_risk=flag.value_at_risk,
+        value_at_risk=value_of(flag),
         renewal_date=flag.renewal_date,
         summary=flag.summary,
         reasons=flag.reasons,
@@ -246,7 +256,7 @@ def _facts(current: Intervention, flag: Flag, *, now: datetime) -> Intervention:
         last_seen_at=now,
         seen=_seen(flag),
         risk=flag.risk,
-        value_at_risk=flag.value_at_risk or current.value_at_risk,
+        value_at_risk=value_of(flag) or current.value_at_risk,
         renewal_date=flag.renewal_date or current.renewal_date,
         summary=flag.summary or current.summary,
         reasons=flag.reasons or current.reasons,
