@@ -45,6 +45,7 @@ _DEFAULTS: Final = {
     # half a history looks like silence.
     "PERENNIAL_BACKFILL_SETTLE_SECONDS": "6",
     "INGEST_RATE_PER_SECOND": "0",
+    "PERENNIAL_RULES_FILE": str(Path(__file__).with_name("rules.toml")),
     "PERENNIAL_SLACK_PACE_SECONDS": "0.05",
     "PERENNIAL_FALLBACK_OWNER": "customer-success@example.com",
 }

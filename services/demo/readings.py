@@ -18,6 +18,7 @@ class ScoringStatus(msgspec.Struct, frozen=True, kw_only=True):
     accounts: int
     flags_open: int
     outbox: int
+    flags: dict[str, int] = {}
 
     @property
     def is_idle(self) -> bool:

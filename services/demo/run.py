@@ -26,7 +26,7 @@ from services.demo.readings import (
     read,
     read_intake,
 )
-from services.demo.showing import show_accounts, show_messages
+from services.demo.showing import show_accounts, show_flags, show_messages
 from services.demo.simulator import Simulation, simulate
 from services.demo.vendor import Fields
 from services.importing.client import Client, Kind, Settled, Target, open_http
@@ -120,6 +120,7 @@ async def run_demo(
         top = await read(http, url, ScoredAccounts, key=scoring_key)
     ranked = top.accounts if top else []
     show_accounts(console, ranked[:_TOP_ACCOUNTS])
+    show_flags(console, scored.flags if scored else {})
     if catchers is not None:
         show_messages(console, catchers, ranked)
     return DemoResult(
@@ -133,12 +134,14 @@ async def run_demo(
 
 
 async def _send(told: Simulation, bar: Progress, *, url: str, key: str) -> tuple[int, int]:
-    """Accounts first, then events; returns how many of each were accepted."""
+    """Events, then accounts; returns how many of each were accepted.
+
+    In this order, because an account that is known by its contract alone, of years perhaps, looks
+    like one that nobody has ever used.
+    """
     async with open_http(url, in_flight=IN_FLIGHT) as http:
-        directory = Client(http, Target(url=url, key=key, kind=Kind.ACCOUNTS))
-        items = [_item(number, account.item()) for number, account in enumerate(told.accounts, 1)]
-        accounts = _accepted(await _once_the_key_is_known(directory, items))
         task = bar.add_task("sending events", total=told.event_count)
+        client = Client(http, Target(url=url, key=key, kind=Kind.EVENTS))
         events = 0
 
         def settled(batch: Sequence[Settled]) -> None:
@@ -146,8 +149,12 @@ async def _send(told: Simulation, bar: Progress, *, url: str, key: str) -> tuple
             events += _accepted(batch)
             bar.advance(task, len(batch))
 
-        client = Client(http, Target(url=url, key=key, kind=Kind.EVENTS))
-        await deliver(_chunks(told.events()), client, on_settled=settled)
+        chunks = _chunks(told.events())
+        settled(await _once_the_key_is_known(client, await anext(chunks)))
+        await deliver(chunks, client, on_settled=settled)
+        directory = Client(http, Target(url=url, key=key, kind=Kind.ACCOUNTS))
+        items = [_item(number, account.item()) for number, account in enumerate(told.accounts, 1)]
+        accounts = _accepted(await directory.send(items))
     return accounts, events
 
 

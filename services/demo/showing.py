@@ -54,9 +54,18 @@ def show_accounts(console: Console, accounts: Sequence[ScoredAccount]) -> None:
         )
     console.print(table)
     console.print(
-        "others: the vendor's other accounts; +1.9: what it adds to the log-odds of leaving\n",
+        "segment, others: the median of the accounts of its segment, or of all;"
+        " +1.9: what it adds to the log-odds of leaving\n",
         highlight=False,
     )
+
+
+def show_flags(console: Console, flags: Mapping[str, int]) -> None:
+    """How many flags there are of each kind; nothing where there are none."""
+    ranked = sorted(flags.items(), key=lambda one: (-one[1], one[0]))
+    said = ", ".join(f"{count} {printable(reason.replace('_', ' '))}" for reason, count in ranked)
+    if said:
+        console.print(f"Open flags: {said}", highlight=False, markup=False)
 
 
 def show_messages(console: Console, catchers: Catchers, accounts: Sequence[ScoredAccount]) -> None:

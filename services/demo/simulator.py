@@ -1,5 +1,7 @@
 """Use of a product by the simulated vendor's accounts: synthetic, pure, the same for a seed.
 
+What happens to accounts beside use is told in `signals.py`.
+
 What the generator assumes, and real accounts need not follow:
 
 * A user comes on a day with an own probability, independent of other users and other days, times
@@ -18,6 +20,7 @@ and changes none; with the ids made of account, day, user and place in the sessi
 same history again, or its continuation, counts nothing twice.
 """
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -27,6 +30,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from services.demo.signals import signals_of
 from services.demo.vendor import (
     LAST,
     Fields,
@@ -96,14 +100,18 @@ class Simulation:
     accounts: tuple[SimulatedAccount, ...]
     anchor: date
     _table: Integers
-    """One row per event, in time order: second, account, day, user, place, detail."""
+    """One row per event of use, in time order: second, account, day, user, place, detail."""
+    _signals: tuple[Fields, ...]
 
     @property
     def event_count(self) -> int:
-        return len(self._table)
+        return len(self._table) + len(self._signals)
 
     def events(self) -> Iterator[Fields]:
         """Events as `POST /v1/events` takes them, in time order."""
+        return heapq.merge(self._use(), self._signals, key=_second)
+
+    def _use(self) -> Iterator[Fields]:
         prefix = f"demo-{self.anchor:%Y%m%d}"
         for second, account, day, user, place, detail in self._table.tolist():
             name = self.accounts[account].id
@@ -139,7 +147,18 @@ def simulate(*, now: datetime, anchor: date | None = None, seed: int = SEED) -> 
     table = table[table[:, 0] <= int(now.timestamp())]
     # lexsort's last key counts most: time, then account, user, place.
     order = np.lexsort((table[:, 4], table[:, 3], table[:, 1], table[:, 0]))
-    return Simulation(accounts=accounts, anchor=anchor, _table=table[order])
+    signals = [
+        one
+        for account in accounts
+        for one in signals_of(account, anchor=anchor, days=days, seed=seed)
+        if _second(one) <= now.timestamp()
+    ]
+    return Simulation(
+        accounts=accounts,
+        anchor=anchor,
+        _table=table[order],
+        _signals=tuple(sorted(signals, key=_second)),
+    )
 
 
 def _use(account: SimulatedAccount, season: Floats, *, midnight: int, seed: int) -> Integers:
@@ -197,6 +216,10 @@ def _use(account: SimulatedAccount, season: Floats, *, midnight: int, seed: int)
             for place, happens, seconds, detail in events
         ]
     )
+
+
+def _second(event: Fields) -> int:
+    return int(str(event["occurred_at"]))
 
 
 def _eagerness(account: SimulatedAccount, habits: np.random.Generator) -> Floats:

@@ -177,11 +177,12 @@ def _invent(
         "timezone": region.timezone,
         "owner": OWNERS[int(random.integers(len(OWNERS)))],
         "contract_start": contract_start.isoformat(),
-        "contract_end": contract_end.isoformat(),
         "notice_days": 0 if plan.name == "starter" else int(random.choice([30, 60, 90])),
         "billing_period": plan.billing_period,
         "status": "trial" if trial else "active",
     }
+    if contract_end is not None:
+        fields["contract_end"] = contract_end.isoformat()
     if not trial:
         fields["mrr"] = f"{mrr:.2f}"
         if random.random() < 0.9:  # a vendor does not know every margin
@@ -228,15 +229,20 @@ def _story(pattern: Pattern, anchor: date, random: np.random.Generator) -> tuple
 
 def _contract(
     plan: Plan, anchor: date, begins: int, random: np.random.Generator
-) -> tuple[date, date]:
-    """Signed days before the first use, or years ago; a starter's runs from month to month."""
-    to_renewal = int(random.integers(5, 31) if plan.name == "starter" else random.integers(20, 350))
-    years = int(random.integers(3, 6))
-    end = anchor + timedelta(days=to_renewal)
+) -> tuple[date, date | None]:
+    """Signed days before the first use, or years ago; a starter's runs from month to month.
+
+    One in twelve of the others ends within four months: the time to talk about the next one.
+    """
+    to_renewal, years = int(random.integers(100, 350)), int(random.integers(3, 6))
+    if plan.name == "starter":
+        end, length = None, 365 * years + to_renewal
+    else:
+        end, length = anchor + timedelta(days=to_renewal), 365 * years - to_renewal
     if not begins:
-        return end - timedelta(days=365 * years), end
+        return anchor - timedelta(days=length), end
     start = _day(anchor, begins) - timedelta(days=3)
-    return start, end if plan.name == "starter" else start + timedelta(days=365)
+    return start, end and start + timedelta(days=365)
 
 
 def _weekday_before(anchor: date, index: int) -> int:
