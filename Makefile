@@ -53,16 +53,20 @@ faults: $(VENV)/.dev ## Fault tests in full: five seeds, every outage, 20 shutdo
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Benchmarks (tests/benchmarks); figures with ratios, no pass or fail
-	@$(BIN)/python -m tests.benchmarks.intake
+	@$(BIN)/python -m tests.benchmarks.scoring --part intake --events 200000
 
 .PHONY: bench-ingest
 bench-ingest: $(VENV)/.dev ## How fast ingest is, on real Kafka, driven by wrk; OPTIONS="--help"
 	@$(BIN)/python -m tests.benchmarks.ingest $(OPTIONS)
 
+.PHONY: bench-scoring
+bench-scoring: $(VENV)/.dev ## How fast and how right scoring is, on real Kafka; OPTIONS="--help"
+	@$(BIN)/python -m tests.benchmarks.scoring $(OPTIONS)
+
 .PHONY: evaluate
-evaluate: $(VENV)/.dev ## How good the risk is, walk-forward, on DATA/contributor_activity.csv.gz
+evaluate: $(VENV)/.dev ## How good the risk is, walk-forward, on DATA/contributor_activity.csv.gz; OPTIONS="--help"
 	@test -n "$(DATA)" || { echo "set DATA (or PERENNIAL_TEST_DATA) to the folder of the data"; exit 2; }
-	@$(BIN)/perennial evaluate --events "$(DATA)/contributor_activity.csv.gz"
+	@$(BIN)/perennial evaluate --events "$(DATA)/contributor_activity.csv.gz" $(OPTIONS)
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Renew the lock files after a change of dependencies
