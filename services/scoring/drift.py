@@ -69,7 +69,7 @@ class Health:
 async def look(engine: AsyncEngine, now: datetime) -> Health | None:
     """Look at the model in service and store what is found; None while there is none."""
     async with engine.connect() as connection:
-        active = lifecycle.loaded(await model_store.read_active(connection))
+        active = model_store.loaded(await model_store.read_active(connection))
         if active is None:
             return None
         rows, _ = await lifecycle.read_scored(connection)

@@ -186,7 +186,10 @@ async def forget_users_of_day(
     connection: AsyncConnection, day: date, keys: Collection[int]
 ) -> set[str]:
     """Take the people out of one day's buckets; the accounts where there was one."""
-    return await _forget(connection, _FORGET_DAYS, "day = :day", {"keys": list(keys), "day": day})
+    # The shards stand first in the key: without them older servers read the whole of it.
+    wanted = {"keys": list(keys), "shards": list(range(SHARDS)), "day": day}
+    where = "shard = ANY(CAST(:shards AS smallint[])) AND day = :day"
+    return await _forget(connection, _FORGET_DAYS, where, wanted)
 
 
 async def forget_users_of_signals(

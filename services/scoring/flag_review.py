@@ -33,12 +33,12 @@ from services.scoring.domain.flags.states import (
     FlagState,
     Why,
 )
-from services.scoring.domain.model import load
 from services.scoring.domain.peers import Cohorts, peers_of_training
 from services.scoring.domain.risk import Bands, limits, next_bands
 from services.scoring.domain.rules import Rules
 from services.scoring.domain.staleness import freshness
 from services.scoring.domain.usage import Floats
+from services.scoring.model_store import loaded
 from services.scoring.store import SHARDS, shard_of
 from services.scoring.usage_store import Scope, SourceSets
 from shared.database import driver
@@ -236,10 +236,9 @@ WHERE columns = $3 ORDER BY account_id
 async def _bands(
     connection: AsyncConnection, known: Known, risk: Floats, rules: Rules, now: datetime
 ) -> Bands:
-    active = await model_store.read_active(connection)
-    if active is None:
+    model = loaded(await model_store.read_active(connection))
+    if model is None:
         return known.bands
-    model = load(active.document)
     survey = await peer_store.read_newest(connection, model.version)
     cohorts: Cohorts = {None: peers_of_training(model)}
     if survey is not None:

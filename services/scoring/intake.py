@@ -11,8 +11,10 @@ A person is erased before that transaction, in steps of a day: each may be done 
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock_time
 from typing import TypeVar
 
 import msgspec
@@ -21,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.scoring import arrivals, erasure, erasure_store, outcomes, store
 from services.scoring.arrivals import EventKey, Groups
 from services.scoring.domain import activity, directory, signals
+from services.scoring.domain.activity import AccountDay
 from services.scoring.domain.directory import ChangeResult, Known
 from services.scoring.domain.signals import Signal
 from services.scoring.feature_names import FeatureNames
@@ -53,7 +56,7 @@ from shared.quarantine import rejected
 TOPICS = (USAGE_EVENTS, USAGE_EVENTS_OVERFLOW, DIRECTORY_CHANGES, OUTCOMES)
 
 _UNREADABLE_LIMIT = 100
-_ONE_HOUR = timedelta(hours=1)
+_BEFORE_MIDNIGHT = timedelta(minutes=10)
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -107,7 +110,9 @@ class Intake:
     async def _take_in_events(self, batch: Batch, held: Claim) -> None:
         arrived = arrivals.read(batch.records)
         _stop_if_none(arrived.readable, len(arrived.unreadable), UsageEvent)
-        await self._partitions.ensure(arrived.days(), today=arrivals.utc_day(self._clock()))
+        now = self._clock()
+        today = arrivals.utc_day(now)
+        await self._partitions.ensure(arrived.days(), today=today)
         known = self._known[batch.partition]
         failpoints.reach("scoring.before_transaction")
         async with self._engine.begin() as connection:
@@ -119,10 +124,12 @@ class Intake:
                 counted = _decode_all(UsageEvent, batch.records)[0]
             deltas = activity.fold(counted)
             names = await known.features.limit(connection, deltas)
-            await store.add_activity(connection, deltas)
-            await store.add_signals(connection, _signals(new))
+            seen_today = await store.add_activity(connection, deltas, running_day=today)
+            signalled = _signals(new)
+            await store.add_signals(connection, signalled)
             await store.add_source_hours(connection, batch.partition, _source_hours(counted))
-            await store.mark_dirty(connection, _marks(counted))
+            changed = _changed(deltas, signalled, seen_today, now)
+            await store.mark_dirty(connection, _marks(counted, changed))
             await _put_aside(connection, batch, arrived.unreadable)
             failpoints.reach("scoring.in_transaction")
         known.events.remember(kept)
@@ -227,27 +234,49 @@ def _signals(new: Groups) -> list[tuple[EventKey, Signal]]:
 
 def _source_hours(events: Sequence[UsageEvent]) -> Mapping[tuple[str, datetime], int]:
     """Live events by source and hour of arrival."""
-    # History that is loaded in an hour is not what the source sends in one.
-    live = [event for event in events if not event.backfill]
-    if not live:
-        return {}
-    received = [event.received_at for event in live]
-    start = _hour(min(received))
-    if max(received) < start + _ONE_HOUR:
-        sources = Counter([event.source for event in live])
-        return {(source, start): count for source, count in sources.items()}
-    return Counter([(event.source, _hour(event.received_at)) for event in live])
+    counts: Counter[tuple[str, int, int]] = Counter()
+    for event in events:
+        # History that is loaded in an hour is not what the source sends in one.
+        if event.backfill:
+            continue
+        moment = event.received_at
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC)
+        counts[event.source, moment.toordinal(), moment.hour] += 1
+    return {
+        (source, datetime.combine(date.fromordinal(day), clock_time(hour), UTC)): count
+        for (source, day, hour), count in counts.items()
+    }
 
 
-def _hour(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+def _changed(
+    deltas: Collection[AccountDay],
+    signalled: Iterable[tuple[EventKey, Signal]],
+    seen_today: AbstractSet[str],
+    now: datetime,
+) -> AbstractSet[str]:
+    """The accounts of which a look would find something new.
+
+    Indicators are of complete days, and recency alone sees the running one: whoever was active
+    today before is as active as can be until midnight. Shortly before it all are looked at, as a
+    batch in hand may be stored after it.
+    """
+    utc = now.astimezone(UTC)
+    if (utc + _BEFORE_MIDNIGHT).date() != utc.date():
+        seen_today = frozenset()
+    changed = {name for name, day in deltas if name not in seen_today or day != utc.date()}
+    return changed | {signal.account for _, signal in signalled}
 
 
-def _marks(events: Iterable[UsageEvent]) -> Sequence[store.Mark]:
-    """One mark per account, with the arrival of its first event: latencies start there."""
+def _marks(events: Iterable[UsageEvent], changed: AbstractSet[str]) -> Sequence[store.Mark]:
+    """One mark per account that changed or is being loaded, with the arrival of its first event:
+    latencies start there.
+    """
     received: dict[str, datetime] = {}
     backfilled = set()
     for event in events:
+        if event.account not in changed and not event.backfill:
+            continue
         known = received.get(event.account)
         if known is None or event.received_at < known:
             received[event.account] = event.received_at

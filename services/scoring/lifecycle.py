@@ -22,13 +22,13 @@ from services.scoring import model_store, training_store
 from services.scoring.domain import features
 from services.scoring.domain.features import FEATURES
 from services.scoring.domain.labels import Definition
-from services.scoring.domain.model import Model, ModelRejected, load, risk
+from services.scoring.domain.model import Model, risk
 from services.scoring.domain.peers import cohorts_of
 from services.scoring.domain.risk import limits
 from services.scoring.domain.rules import Rules
 from services.scoring.domain.table import columns_hash, unpack
 from services.scoring.domain.usage import Floats, Integers
-from services.scoring.model_store import State, StoredModel
+from services.scoring.model_store import State, loaded
 from services.scoring.store import SHARDS
 from services.scoring.tables import accounts, scores
 from services.scoring.training import Report, train
@@ -115,16 +115,6 @@ def horizon_of(version: str) -> int:
     """How many days ahead the model of this name looked, also when it is stored no more."""
     found = _OWN.match(version)
     return int(found[1]) if found else DEFAULT_HORIZON
-
-
-def loaded(stored: StoredModel | None) -> Model | None:
-    """The model, or None where this version of the program refuses it."""
-    if stored is None:
-        return None
-    try:
-        return load(stored.document)
-    except ModelRejected:
-        return None
 
 
 async def read_scored(connection: AsyncConnection) -> tuple[Floats, list[str | None]]:

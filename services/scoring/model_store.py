@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, case, func, select, text, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scoring.domain.model import Kind, Model, dump
+from services.scoring.domain.model import Kind, Model, ModelRejected, dump, load
 from services.scoring.tables import models, scores
 from shared.errors import PerennialError
 
@@ -53,6 +53,16 @@ class StoredModel:
     accounts: int
     metrics: Mapping[str, object]
     document: bytes
+
+
+def loaded(stored: StoredModel | None) -> Model | None:
+    """The model, or None where this version of the program refuses it."""
+    if stored is None:
+        return None
+    try:
+        return load(stored.document)
+    except ModelRejected:
+        return None
 
 
 async def read_active(connection: AsyncConnection) -> StoredModel | None:

@@ -4,6 +4,7 @@ Rows go in key order, so that two transactions never wait for each other in a ci
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
@@ -51,10 +52,15 @@ def shard_of(account: str) -> int:
     return partition_of(account.encode(), SHARDS)
 
 
-async def add_activity(connection: AsyncConnection, deltas: Mapping[AccountDay, DayDelta]) -> None:
-    """Add the deltas to the day buckets: sums add, sets unite, order does not matter."""
+async def add_activity(
+    connection: AsyncConnection, deltas: Mapping[AccountDay, DayDelta], *, running_day: date
+) -> AbstractSet[str]:
+    """Add the deltas to the day buckets: sums add, sets unite, order does not matter.
+
+    Returns the accounts that had been active on the running day before.
+    """
     if not deltas:
-        return
+        return frozenset()
     ordered = sorted((shard_of(account), day.toordinal(), account) for account, day in deltas)
     values = [deltas[account, date.fromordinal(day)] for _, day, account in ordered]
     users: list[int] = []
@@ -62,7 +68,7 @@ async def add_activity(connection: AsyncConnection, deltas: Mapping[AccountDay, 
     for delta in values:
         users += sorted(delta.users)
         ends.append(len(users))
-    await (await driver(connection)).execute(
+    rows = await (await driver(connection)).fetch(
         _ADD_ACTIVITY,
         _array([shard for shard, _, _ in ordered]),
         _array([day for _, day, _ in ordered]),
@@ -76,7 +82,10 @@ async def add_activity(connection: AsyncConnection, deltas: Mapping[AccountDay, 
         [_join(delta.sources) for delta in values],
         [delta.first_received_at for delta in values],
         _array(users),
+        running_day,
     )
+    # A new bucket holds what was just added, an old one at least one event more.
+    return {name for name, events in rows if events > deltas[name, running_day].events}
 
 
 def _array(numbers: list[int]) -> str:
@@ -92,6 +101,7 @@ def _array(numbers: list[int]) -> str:
 # ones only, as it compares each with each: a crowd is sorted instead.
 _SEPARATED = f"E'\\x{ord(_SEPARATOR):02x}'"
 _ADD_ACTIVITY = f"""
+WITH added AS (
 INSERT INTO scoring.account_day AS d
     (shard, day, account_id, events, milliseconds, userless, users, features, sources,
      first_received_at)
@@ -119,6 +129,8 @@ ON CONFLICT (shard, day, account_id) DO UPDATE SET
     sources = CASE WHEN EXCLUDED.sources <@ d.sources THEN d.sources ELSE
         (SELECT array_agg(DISTINCT s ORDER BY s) FROM unnest(d.sources || EXCLUDED.sources) AS s)
         END
+RETURNING d.account_id, d.day, d.events)
+SELECT account_id, events FROM added WHERE day = $13
 """
 
 

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol
 
@@ -43,6 +43,7 @@ LARGEST: Final = 60_000
 """Accounts of a shard that are read at once; a larger one is swept in parts."""
 
 _LANES: Final = 2  # PostgreSQL reads for one while numpy computes for the other.
+_ONE_DAY: Final = timedelta(days=1)
 _MAINTAIN_EVERY: Final = timedelta(hours=1)
 _AWAY_SECONDS: Final = 2.0
 _NOT_YET: Final = timedelta(days=3_650)
@@ -63,6 +64,8 @@ class _Round:
     """What is the same for all chunks of a round, and the flags that it has raised."""
 
     moment: Moment
+    began: datetime
+    """By the clock, while `moment.now` is what the caller said."""
     settle: timedelta
     work: Work
     flags_since: list[tuple[FlagCause, datetime]] = field(default_factory=list)
@@ -148,18 +151,22 @@ class Sweep:
         today = now.astimezone(UTC).date()
         dropped = await self._partitions.maintain(today=today)
         months = await self._months.maintain(now)
-        days = 0
+        days = signals = 0
         if self._retention is not None:
-            while await self._forget_one_day(today - self._retention):
+            before = today - self._retention
+            while await self._forget_one_day(before):
                 days += 1
+            async with self._engine.begin() as connection:
+                signals = await sweep_store.forget_old_signals(connection, before - _ONE_DAY)
         async with self._engine.begin() as connection:
             await outage_store.forget_hours(connection, now, self._rules.staleness)
         self._maintained_at = now
-        if dropped or days or months:
+        if dropped or days or signals or months:
             log.info(
                 "sweep.forgot",
                 id_partitions=dropped,
                 activity_days=days,
+                signals=signals,
                 log_months=months,
             )
 
@@ -185,7 +192,7 @@ class Sweep:
             freshness=freshness,
             log_at=log_at,
         )
-        this = _Round(moment=moment, settle=settle, work=work)
+        this = _Round(moment=moment, began=self._clock(), settle=settle, work=work)
         due = work.due(now, standard.model.version)
         few = 0
         if sum(work.accounts_of(shard) for shard in due) <= CHUNK:
@@ -282,12 +289,20 @@ class Sweep:
                 )
                 if not marks:
                     return scored
-                seen = await self._look_at(connection, Scope(accounts=sorted(marks)), this)
+                # What came since the round began is marked too: a look as of then would miss it.
+                newer = replace(this, moment=replace(this.moment, now=self._now(this)))
+                seen = await self._look_at(connection, Scope(accounts=sorted(marks)), newer)
                 failpoints.reach("scoring.before_sweep_commit")
             self._note([seen], marks, this, started)
             scored += len(marks)
             if len(marks) < CHUNK:
                 return scored
+
+    def _now(self, this: _Round) -> datetime:
+        """How late it has become in the round; its day does not end before it does."""
+        now = this.moment.now.astimezone(UTC)
+        last = now.replace(hour=23, minute=59, second=59, microsecond=999_999)
+        return min(now + max(self._clock() - this.began, timedelta(0)), last)
 
     async def _look_at(self, connection: AsyncConnection, scope: Scope, this: _Round) -> Seen:
         seen = await self._looks.look(connection, scope, this.moment)

@@ -307,10 +307,20 @@ async def forget_old_days(connection: AsyncConnection, before: date) -> bool:
     return bool(result.rowcount)
 
 
+async def forget_old_signals(connection: AsyncConnection, before: date) -> int:
+    """Delete signals past the retention; says how many."""
+    result = await connection.execute(
+        text("DELETE FROM scoring.signals WHERE occurred_at < :before"), {"before": before}
+    )
+    return int(result.rowcount)
+
+
+# The shards stand first in the key: without them older servers read the whole of it.
 _FORGET_DAY: Final = f"""
 WITH gone AS (
     DELETE FROM scoring.account_day
-    WHERE day = (
+    WHERE shard = ANY(ARRAY(SELECT s::smallint FROM generate_series(0, {SHARDS - 1}) AS s))
+    AND day = (
         SELECT min(first) FROM generate_series(0, {SHARDS - 1}) AS shards (number), LATERAL (
             SELECT min(day) AS first FROM scoring.account_day WHERE shard = number AND day < :before
         ) AS days)

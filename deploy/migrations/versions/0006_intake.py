@@ -104,6 +104,9 @@ def _signals() -> None:
         sa.Column("received_at", _TIME, nullable=False),
         schema="scoring",
     )
+    op.create_index(
+        "signals_by_time", "signals", ["occurred_at"], schema="scoring", postgresql_using="brin"
+    )
     op.create_table(
         "source_hours",
         sa.Column("hour", _TIME, primary_key=True),

@@ -6,7 +6,7 @@ idempotent: an event must be known to be new before it comes here.)
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -59,17 +59,6 @@ class DayDelta:
     sources: set[str] = field(default_factory=set)
     first_received_at: datetime = NEVER
 
-    def __add__(self, other: "DayDelta") -> "DayDelta":
-        return DayDelta(
-            events=self.events + other.events,
-            milliseconds=self.milliseconds + other.milliseconds,
-            userless=self.userless + other.userless,
-            users=self.users | other.users,
-            features=self.features | other.features,
-            sources=self.sources | other.sources,
-            first_received_at=min(self.first_received_at, other.first_received_at),
-        )
-
 
 def fold(events: Iterable[UsageEvent]) -> dict[AccountDay, DayDelta]:
     """One delta per account and UTC day; events that are no activity leave no trace."""
@@ -102,17 +91,6 @@ def fold(events: Iterable[UsageEvent]) -> dict[AccountDay, DayDelta]:
             if kind == "session_end":
                 day.milliseconds += _milliseconds(properties.get("duration_seconds"))
     return days
-
-
-def merge(
-    left: Mapping[AccountDay, DayDelta], right: Mapping[AccountDay, DayDelta]
-) -> dict[AccountDay, DayDelta]:
-    """The deltas of both: `merge(fold(a), fold(b)) == fold(a + b)`."""
-    merged = dict(left)
-    for key, delta in right.items():
-        known = merged.get(key)
-        merged[key] = delta if known is None else known + delta
-    return merged
 
 
 def counts_as_activity(event_type: str) -> bool:

@@ -47,7 +47,7 @@ _FETCH_GRACE_SECONDS = 0.1
 _FETCH_MAX_BYTES = 8 * 1024 * 1024
 # The client hands out one partition's records before it comes to the next: a worker that has room
 # for several batches at once looks several times.
-_LOOKS = 12
+_LOOKS = 4
 
 log = logs.get(__name__)
 
