@@ -149,3 +149,12 @@ async def test_open_flags_say_whether_anybody_has_heard_of_them(
         assert [one.reason for one in await flag_review.read_open(connection, held=True)].count(
             SILENT
         ) == 0
+
+
+async def test_while_the_model_in_service_cannot_be_read_the_bands_are_those_that_are_shown(
+    intake: Intake, sweep: Sweep, engine: AsyncEngine
+) -> None:
+    await some_accounts(intake, sweep)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE scoring.models SET document = 'of another version'"))
+    assert (await preview(engine)).accounts == 12

@@ -1,9 +1,10 @@
 """Intake on real PostgreSQL: an event counts once, whatever is delivered twice or comes broken."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scoring.domain import activity
@@ -13,6 +14,7 @@ from shared.log import TopicPartition
 from shared.log.positions import Claim, Fenced
 from shared.messages import ACCOUNTS, DIRECTORY_CHANGES, REJECTED, USAGE_EVENTS, AccountFields
 from tests.factories import NOW, batch_of, directory_change, usage_event
+from tests.integration.scoring.conftest import Time
 
 P0 = TopicPartition(USAGE_EVENTS, 0)
 D0 = TopicPartition(DIRECTORY_CHANGES, 0)
@@ -161,3 +163,33 @@ async def test_a_repeated_directory_change_publishes_nothing_new(
     await intake.take_in(batch_of([directory_change()], first=1, partition=D0), held.after(first))
     async with engine.connect() as connection:
         assert len((await connection.execute(select(outbox.c.id))).all()) == 1
+
+
+async def marked_by(intake: Intake, engine: AsyncEngine, **changes: Any) -> bool:
+    """Whether an event that comes now marks its account."""
+    held = await intake.claim(P0)
+    await intake.take_in(batch_of([usage_event(**changes)], first=held.next_offset), held)
+    async with engine.begin() as connection:
+        found = (await connection.execute(delete(dirty).returning(dirty.c.account_id))).all()
+    return bool(found)
+
+
+async def test_only_what_a_look_would_see_marks_an_account(
+    intake: Intake, engine: AsyncEngine, time: Time
+) -> None:
+    """Indicators are of complete days; of the running one only that it is an active day."""
+    now = {"occurred_at": NOW, "client_at": NOW}
+    assert await marked_by(intake, engine, id="first of the day", **now)
+    assert not await marked_by(intake, engine, id="second", **now)
+    assert not await marked_by(intake, engine, id="of nobody's use", type="identify", **now)
+    assert await marked_by(intake, engine, id="another account", account="globex", **now)
+    assert await marked_by(intake, engine, id="a signal", type="payment_failed", **now)
+    assert await marked_by(intake, engine, id="late", occurred_at=NOW - timedelta(days=2))
+    assert await marked_by(intake, engine, id="history", backfill=True, **now)
+
+    time.now = NOW.replace(hour=23, minute=51)
+    assert await marked_by(intake, engine, id="nearly midnight", **now)
+    time.now = NOW + timedelta(days=1)
+    tomorrow = {"occurred_at": time.now, "client_at": time.now}
+    assert await marked_by(intake, engine, id="first of the next", **tomorrow)
+    assert not await marked_by(intake, engine, id="second of the next", **tomorrow)

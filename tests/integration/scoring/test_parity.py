@@ -108,7 +108,9 @@ async def test_transactions_that_share_rows_do_not_wait_in_a_circle(engine: Asyn
             groups = {(TODAY.toordinal(), name): mine[TODAY.toordinal(), name] for name in order}
             await SeenEvents().keep_new(connection, groups)
             await store.add_activity(
-                connection, {(name, TODAY): days[name, TODAY] for name in order}
+                connection,
+                {(name, TODAY): days[name, TODAY] for name in order},
+                running_day=TODAY,
             )
 
     for _ in range(3):

@@ -14,8 +14,10 @@ from services.scoring.domain.features import rows
 from services.scoring.domain.model import load, risk
 from services.scoring.domain.table import columns_hash, unpack
 from services.scoring.intake import Intake
+from services.scoring.metrics import ScoringMetrics
 from services.scoring.model_store import State
 from services.scoring.models import read_prior
+from services.scoring.partitions import Partitions
 from services.scoring.store import SHARDS, mark_dirty, marks_at
 from services.scoring.sweep import Sweep
 from services.scoring.tables import (
@@ -28,7 +30,9 @@ from services.scoring.tables import (
     peers,
     scores,
     shard_sweeps,
+    signals,
 )
+from shared.lifecycle import Frame
 from shared.log import TopicPartition
 from shared.messages import (
     DIRECTORY_CHANGES,
@@ -39,8 +43,9 @@ from shared.messages import (
     UsageEvent,
     decode,
 )
+from shared.outbox import Relay
 from tests.factories import NOW, batch_of, directory_change, usage_event
-from tests.integration.scoring.conftest import Behind, Time
+from tests.integration.scoring.conftest import Behind, Time, make_sweep
 
 P0 = TopicPartition(USAGE_EVENTS, 0)
 PRIOR = read_prior()
@@ -62,6 +67,14 @@ def use(account: str, *ages: int, **changes: object) -> list[UsageEvent]:
 
 async def take_in(intake: Intake, events: list[UsageEvent]) -> None:
     await intake.take_in(batch_of(events, first=(held := await intake.claim(P0)).next_offset), held)
+
+
+class Ticking(Time):
+    """A clock that goes on by a second whenever somebody looks."""
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
 
 
 async def sent_flags(engine: AsyncEngine) -> list[tuple[str, str, str, int]]:
@@ -310,6 +323,30 @@ async def test_use_past_the_retention_is_forgotten_but_not_the_age_of_the_accoun
     assert past.active_days == 2
 
 
+async def test_signals_past_the_retention_are_forgotten(
+    intake: Intake, sweep: Sweep, engine: AsyncEngine
+) -> None:
+    ages = (0, 399, 400, 402, 500)
+    await take_in(intake, use("acme", *ages, type="support_ticket", backfill=True))
+    await sweep.maintain_when_due(NOW)
+    async with engine.connect() as connection:
+        moments = (await connection.execute(select(signals.c.occurred_at))).scalars().all()
+    assert sorted((NOW - moment).days for moment in moments) == [0, 399, 400]
+
+
+async def test_a_request_that_a_faster_clock_dates_ahead_is_heard_at_once(
+    intake: Intake, sweep: Sweep, engine: AsyncEngine
+) -> None:
+    await take_in(intake, use("acme", *range(1, 60)))
+    ahead = NOW + timedelta(minutes=4)
+    request = usage_event(
+        account="acme", type="cancellation_requested", occurred_at=ahead, client_at=ahead
+    )
+    await take_in(intake, [request])
+    await sweep.round(NOW)
+    assert ("acme", "cancellation_intent", "raised", 1) in await sent_flags(engine)
+
+
 async def test_two_sweeps_at_once_score_each_account_once(
     intake: Intake, sweep: Sweep, engine: AsyncEngine
 ) -> None:
@@ -348,3 +385,29 @@ async def test_a_round_ends_also_where_accounts_are_marked_faster_than_they_are_
     async with asyncio.timeout(20):
         assert await sweep.round(NOW) == 2
         assert await sweep.round(NOW) == 2  # and nobody is forgotten
+
+
+async def test_what_comes_while_a_round_is_at_work_is_looked_at_as_of_then(
+    engine: AsyncEngine,
+    partitions: Partitions,
+    metrics: ScoringMetrics,
+    relay: Relay,
+    frame: Frame,
+    behind: Behind,
+    intake: Intake,
+) -> None:
+    sweep = make_sweep(engine, partitions, metrics, relay, frame, Ticking(), behind)
+    await take_in(intake, use("acme", *range(1, 60)))
+    await sweep.round(NOW)
+    later = NOW + timedelta(seconds=1)
+    asking = usage_event(
+        account="acme",
+        type="cancellation_requested",
+        occurred_at=later,
+        client_at=later,
+        received_at=later,
+    )
+    await take_in(intake, [asking])
+    # Its mark is taken by a round that began before it: nobody would look again.
+    await sweep.round(NOW)
+    assert ("acme", "cancellation_intent", "raised", 1) in await sent_flags(engine)
