@@ -226,7 +226,8 @@ async def test_an_erased_person_is_taken_out_of_every_day(
         assert found[name] == [(1, [other]), (1, mine), (2, mine)]
     async with engine.connect() as connection:
         marked = set(await connection.scalars(select(dirty.c.account_id)))
-    assert marked == {"acme", "globex"}
+    # The erasure marks whom it changes; the later event changes nobody, as the day was active.
+    assert marked == {"acme", "globex"} - set(kept)
 
 
 async def test_an_event_being_taken_in_does_not_outlive_the_erasure(
