@@ -109,7 +109,7 @@ SELECT 'account-' || lpad(n::text, 7, '0'),
         'currency', 'EUR', 'seats', 1 + n % 40, 'status', 'active', 'billing_period', 'year',
         'contract_start', '2025-01-01', 'contract_end', '2027-01-01', 'owner', 'csm-' || n % 20),
     now()
-FROM generate_series(0, $1::int - 1) AS n WHERE (n * 7919) % 1000 < $2::float8 * 1000
+FROM generate_series(0, $1::int - 1) AS n WHERE (n::bigint * 7919) % 1000 < $2::float8 * 1000
 """
 
 
