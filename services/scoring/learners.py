@@ -10,7 +10,7 @@ import numpy as np
 
 from services.scoring.domain.features import FEATURES, Rows
 from services.scoring.domain.model import Vector, weighted
-from services.scoring.fitting import fit_signed, minimise
+from services.scoring.fitting import C, fit_signed, minimise
 from services.scoring.walkforward import Lost, Predict
 
 TREES: Final = 150
@@ -52,6 +52,25 @@ def signed_with_blocks(rows: Rows, lost: Lost) -> Predict:
         return logits
 
     return predict
+
+
+def free(rows: Rows, lost: Lost) -> Predict:
+    """A logistic regression with no bound on any sign, on whatever columns there are; reported."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - as in `boosted`
+
+    known = ~np.isnan(rows).all(axis=0)
+    median = np.nanmedian(rows[:, known], axis=0)
+    gaps = np.isnan(rows[:, known]).any(axis=0)
+
+    def filled(new: Rows) -> Rows:
+        missing = np.isnan(new[:, known])
+        return np.hstack([np.where(missing, median, new[:, known]), missing[:, gaps]])
+
+    learnt = filled(rows)
+    mean, sd = learnt.mean(axis=0), learnt.std(axis=0)
+    sd[sd == 0] = 1
+    fit = LogisticRegression(C=C, max_iter=2_000).fit((learnt - mean) / sd, lost)
+    return lambda new: np.asarray(fit.decision_function((filled(new) - mean) / sd), np.float64)
 
 
 def boosted(rows: Rows, lost: Lost) -> Predict:

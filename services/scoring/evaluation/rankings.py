@@ -6,8 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from services.scoring import learners
 from services.scoring.domain.features import Rows
@@ -19,9 +17,8 @@ from services.scoring.domain.model import (
     standardise_to,
 )
 from services.scoring.evaluation.snapshots import Snapshots
-from services.scoring.fitting import C, fit_signed
-from services.scoring.measures import Lost
-from services.scoring.walkforward import Fold, Predict, Tested, calibrated, walk_forward
+from services.scoring.fitting import fit_signed
+from services.scoring.walkforward import Fold, Tested, calibrated, walk_forward
 
 SERVED: Final = "served"
 FREE: Final = "free"
@@ -76,10 +73,8 @@ def rank(
     Without a `prior` its ranking is absent.
     """
     served = walk_forward(snapshots.features, snapshots.lost, learners.signed, folds)
-    free = walk_forward(wide(snapshots), snapshots.lost, _learn_free, folds)
-    # With a thread per core, small fits mostly wait for each other (measured: three times the CPU).
-    with threadpool_limits(1):
-        boosted = walk_forward(snapshots.features, snapshots.lost, learners.boosted, folds)
+    free = walk_forward(wide(snapshots), snapshots.lost, learners.free, folds)
+    boosted = walk_forward(snapshots.features, snapshots.lost, learners.boosted, folds)
     tested = served.index
     rankings = {
         SERVED: _as_served(served, snapshots, horizon_days),
@@ -135,22 +130,6 @@ def fixed_formula(snapshots: Snapshots) -> Vector:
 def _as_served(tested: Tested, snapshots: Snapshots, horizon_days: int) -> Ranking:
     risks = calibrated(tested, snapshots.lost, snapshots.day, horizon_days=horizon_days)
     return Ranking(score=risks, is_probability=True)
-
-
-def _learn_free(rows: Rows, lost: Lost) -> Predict:
-    known = ~np.isnan(rows).all(axis=0)
-    median = np.nanmedian(rows[:, known], axis=0)
-    gaps = np.isnan(rows[:, known]).any(axis=0)
-
-    def filled(new: Rows) -> Rows:
-        missing = np.isnan(new[:, known])
-        return np.hstack([np.where(missing, median, new[:, known]), missing[:, gaps]])
-
-    learnt = filled(rows)
-    mean, sd = learnt.mean(axis=0), learnt.std(axis=0)
-    sd[sd == 0] = 1
-    fit = LogisticRegression(C=C, max_iter=2_000).fit((learnt - mean) / sd, lost)
-    return lambda new: np.asarray(fit.decision_function((filled(new) - mean) / sd), np.float64)
 
 
 def _is_the_priors(snapshots: Snapshots, prior: Model) -> bool:
