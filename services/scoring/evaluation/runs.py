@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from services.scoring.domain.labels import DATED_SHARE
 from services.scoring.domain.model import Model
 from services.scoring.evaluation import snapshots as rows
 from services.scoring.evaluation.account_file import read_accounts
@@ -27,9 +28,6 @@ from shared.messages import AccountFields
 
 YEARLY_CHURN: Final = 0.10
 """What a vendor expects without knowing better: the program's default."""
-CONTRACTS_FROM: Final = 0.8
-"""The share of accounts with contract dates from which these say who was lost."""
-
 Stage = Callable[[str, int], None]
 """Told that a stage begins, and how many steps it has (0: nobody knows)."""
 
@@ -206,7 +204,7 @@ def evaluate_replayed(
 
     found = found_by(labelled, order.resamples)
     other = None
-    if dated >= CONTRACTS_FROM and order.labels == "true":
+    if dated >= DATED_SHARE and order.labels == "true":
         try:
             other = found_by(contract, order.resamples).measured[ALL]
         except UnusableFile:
@@ -259,11 +257,11 @@ def _notes(file: EventFile, found: Evaluation, *, dated: float, contracts: bool)
     lost = found.lost
     if lost < 200:
         notes.append(f"{lost} losses are few: read the intervals, not the figures")
-    if 0 < dated < CONTRACTS_FROM:
+    if 0 < dated < DATED_SHARE:
         notes.append(
             f"{dated:.0%} of the accounts have contract dates: too few to say who was lost"
         )
-    if dated >= CONTRACTS_FROM and not contracts:
+    if dated >= DATED_SHARE and not contracts:
         notes.append("by their contracts no loss can be tested")
     return notes
 

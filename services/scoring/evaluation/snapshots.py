@@ -14,9 +14,10 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from services.scoring.domain import features
+from services.scoring.domain import features, labels
 from services.scoring.domain.activity import counts_as_activity
 from services.scoring.domain.features import Rows
+from services.scoring.domain.labels import RENEWAL_GRACE_DAYS, Dated, Definition, Evidence
 from services.scoring.domain.table import COLUMNS, STATES, IndicatorTable
 from services.scoring.evaluation.protocol import Eligible
 from services.scoring.evaluation.replayed import Look
@@ -27,7 +28,6 @@ Labels: TypeAlias = Literal["true", "shuffled", "random"]
 """What is learnt and tested. Nothing can rank the second and third: who can has a leak."""
 
 _SCORED: Final = STATES.index("scored")
-_LATE_RENEWAL_DAYS: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def take(
     active = active_days(events)
     names = tuple(sorted(active))
     index = {name: number for number, name in enumerate(names)}
-    tables, days, accounts, lost = [], [], [], []
+    tables, days, accounts = [], [], []
     for look in looks:
         chosen = _takes_part(look.table, eligible)
         tables.append(look.table.values[chosen])
@@ -83,14 +83,19 @@ def take(
         day = look.day.toordinal()
         days += [day] * len(present)
         accounts += [index[name] for name in present]
-        lost += [_is_silent(active[name], day, horizon_days) for name in present]
     table = np.concatenate([*tables, np.empty((0, len(COLUMNS)))])
+    day_of, account = np.array(days, np.int64), np.array(accounts, np.int64)
+    used = Dated(
+        owner=np.repeat(np.arange(len(names)), [len(active[name]) for name in names]),
+        day=np.concatenate([*(active[name] for name in names), np.empty(0, np.int64)]),
+    )
+    found = _labels(account, day_of, horizon_days, "silence", active=used)
     return Snapshots(
         table=table,
         features=features.rows(IndicatorTable(date.min, table)),
-        lost=np.array(lost, np.bool_),
-        day=np.array(days, np.int64),
-        account=np.array(accounts, np.int64),
+        lost=found.lost,
+        day=day_of,
+        account=account,
         names=names,
     )
 
@@ -116,10 +121,10 @@ def main_features(events: Iterable[UsageEvent]) -> dict[str, str]:
     }
 
 
-def with_labels(snapshots: Snapshots, labels: Labels) -> Snapshots:
+def with_labels(snapshots: Snapshots, wanted: Labels) -> Snapshots:
     """The rows with outcomes that have nothing to do with them, where that is asked for."""
     generator = np.random.default_rng(0)
-    match labels:
+    match wanted:
         case "shuffled":
             return replace(snapshots, lost=generator.permutation(snapshots.lost))
         case "random":
@@ -139,7 +144,7 @@ def contract_ends(directory: Mapping[str, AccountFields], last: date) -> dict[st
         if fields.churned_at is not None:
             ends[account] = fields.churned_at.toordinal()
         elif fields.contract_end is not None:
-            due = fields.contract_end.toordinal() + _LATE_RENEWAL_DAYS
+            due = fields.contract_end.toordinal() + RENEWAL_GRACE_DAYS
             ends[account] = due if due <= last.toordinal() else None
         elif fields.contract_start is not None:
             ends[account] = None
@@ -150,15 +155,17 @@ def by_contract(
     snapshots: Snapshots, ends: Mapping[str, int | None], horizon_days: int
 ) -> Snapshots:
     """The rows of accounts with contract dates that were not lost yet, labelled by these."""
-    never = np.iinfo(np.int64).max
     known = np.array([name in ends for name in snapshots.names], np.bool_)
-    end = np.array(
-        [never if (e := ends.get(name)) is None else e for name in snapshots.names], np.int64
+    lost = [(owner, day) for owner, name in enumerate(snapshots.names) if (day := ends.get(name))]
+    whose, when = np.array(lost, np.int64).reshape(-1, 2).T
+    found = _labels(
+        snapshots.account,
+        snapshots.day,
+        horizon_days,
+        "contract",
+        churned=Dated(owner=whose, day=when),
     )
-    when = end[snapshots.account]
-    lost = (when > snapshots.day) & (when <= snapshots.day + horizon_days)
-    chosen = known[snapshots.account] & (when > snapshots.day)
-    return replace(snapshots, lost=lost).where(chosen)
+    return replace(snapshots, lost=found.lost).where(known[snapshots.account] & ~found.gone)
 
 
 def _takes_part(table: IndicatorTable, eligible: Eligible) -> NDArray[np.bool_]:
@@ -169,6 +176,23 @@ def _takes_part(table: IndicatorTable, eligible: Eligible) -> NDArray[np.bool_]:
     return ever
 
 
-def _is_silent(active: NDArray[np.int64], day: int, horizon_days: int) -> bool:
-    after = int(np.searchsorted(active, day, side="right"))
-    return after == len(active) or int(active[after]) > day + horizon_days
+def _labels(
+    account: NDArray[np.int64],
+    day: NDArray[np.int64],
+    horizon_days: int,
+    definition: Definition,
+    *,
+    active: Dated = labels.NOTHING,
+    churned: Dated = labels.NOTHING,
+) -> labels.Labels:
+    """By the rules of training; which rows are closed is the protocol's to say."""
+    evidence = Evidence(
+        known_until=0,
+        active=active,
+        churned=churned,
+        terms=labels.NO_TERMS,
+        cancellations=labels.NO_CANCELLATIONS,
+        outcomes_churned=labels.NOTHING,
+        outcomes_saved=labels.NOTHING,
+    )
+    return labels.label(evidence, account, day, horizon_days=horizon_days, definition=definition)
