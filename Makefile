@@ -63,6 +63,10 @@ bench-ingest: $(VENV)/.dev ## How fast ingest is, on real Kafka, driven by wrk; 
 bench-scoring: $(VENV)/.dev ## How fast and how right scoring is, on real Kafka; OPTIONS="--help"
 	@$(BIN)/python -m tests.benchmarks.scoring $(OPTIONS)
 
+.PHONY: bench-notifier
+bench-notifier: $(VENV)/.dev ## From a flag to a message, and a long queue; OPTIONS="--help"
+	@$(BIN)/python -m tests.benchmarks.notifier $(OPTIONS)
+
 .PHONY: evaluate
 evaluate: $(VENV)/.dev ## How good the risk is, walk-forward, on DATA/contributor_activity.csv.gz; OPTIONS="--help"
 	@test -n "$(DATA)" || { echo "set DATA (or PERENNIAL_TEST_DATA) to the folder of the data"; exit 2; }
@@ -71,9 +75,10 @@ evaluate: $(VENV)/.dev ## How good the risk is, walk-forward, on DATA/contributo
 .PHONY: lock
 lock: $(VENV)/.dev ## Renew the lock files after a change of dependencies
 	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --output-file requirements.txt pyproject.toml
-	@$(COMPILE) $(addprefix --extra ,$(EXTRAS) dev) --output-file requirements-dev.txt pyproject.toml
+	@$(COMPILE) $(addprefix --extra ,$(EXTRAS) apprise dev) --output-file requirements-dev.txt pyproject.toml
 	@for service in ingest scoring notifier; do \
 		$(COMPILE) --extra $$service --output-file requirements-$$service.txt pyproject.toml; done
+	@$(COMPILE) --extra notifier --extra apprise --output-file requirements-notifier-apprise.txt pyproject.toml
 
 # The stamps are older than a changed lock file, so that one is installed again.
 $(VENV)/.run: requirements.txt pyproject.toml
