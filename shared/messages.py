@@ -225,13 +225,17 @@ class Outcome(Message, frozen=True, kw_only=True, omit_defaults=True):
     intervention_id: str
     account: str
     type: str
-    reason: FlagReason
+    reason: str
+    """A flag's reason, or one of the notifier's own (`sentiment`, `account_lost`)."""
     episode: int
     revision: int
     outcome: OutcomeKind
     by: Literal["system", "person"]
     closed_at: datetime
     risk_at_open: float | None = None
+    held_out: bool = False
+    """Nobody was told, so that the effect of telling can be measured: no treatment."""
+    playbook: str | None = None
 
 
 class FlagEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ async def save(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> None
         [one.intervention_id for one in ordered],
         [one.episode for one in ordered],
         [one.revision for one in ordered],
-        [one.reason.value for one in ordered],
+        [one.reason for one in ordered],
         [one.outcome.value for one in ordered],
         [one.by for one in ordered],
         [one.closed_at for one in ordered],

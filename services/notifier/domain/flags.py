@@ -1,10 +1,42 @@
-"""What each flag says to a person: its name, what it means, and whether it is good news."""
+"""What each reason for work says to a person: its name, what it means, and whether it is good news.
+
+Most reasons are flags of scoring; of two the notifier knows by itself.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
+from typing import Final, TypeAlias
 
-from shared.messages import FlagReason, Stage
+from shared.messages import FlagReason
+
+
+class OwnReason(StrEnum):
+    """Why the notifier opens an intervention without a flag."""
+
+    SENTIMENT = "sentiment"
+    ACCOUNT_LOST = "account_lost"
+
+
+WorkReason: TypeAlias = FlagReason | OwnReason
+
+
+class Kind(StrEnum):
+    """The type of an intervention: the stage of the LAER cycle, or winning a lost account back."""
+
+    LAND = "land"
+    ADOPT = "adopt"
+    EXPAND = "expand"
+    RENEW = "renew"
+    WIN_BACK = "win_back"
+
+
+def reason_of(text: str) -> WorkReason:
+    """The reason of that name; raises ValueError where there is none."""
+    try:
+        return FlagReason(text)
+    except ValueError:
+        return OwnReason(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +52,7 @@ class Meaning:
 
 
 # No numbers here: a vendor sets them in its rules.
-MEANINGS: Final[Mapping[FlagReason, Meaning]] = {
+MEANINGS: Final[Mapping[WorkReason, Meaning]] = {
     FlagReason.CHURN_RISK: Meaning(
         title="Churn risk",
         what="The account looks like those that left; the reasons below add up to its risk.",
@@ -64,16 +96,23 @@ MEANINGS: Final[Mapping[FlagReason, Meaning]] = {
         what="Nearly all seats are in use, and the account is well: offer more.",
         is_opportunity=True,
     ),
+    OwnReason.SENTIMENT: Meaning(
+        title="Bad sentiment", what="Somebody of ours says that the relationship is bad."
+    ),
+    OwnReason.ACCOUNT_LOST: Meaning(
+        title="Account lost", what="The account has left: ask why, and when to call again."
+    ),
 }
 """One entry for every reason; a test keeps it complete."""
 
-STAGES: Final[Mapping[Stage, str]] = {
-    Stage.LAND: "Land",
-    Stage.ADOPT: "Adopt",
-    Stage.EXPAND: "Expand",
-    Stage.RENEW: "Renew",
+STAGES: Final[Mapping[Kind, str]] = {
+    Kind.LAND: "Land",
+    Kind.ADOPT: "Adopt",
+    Kind.EXPAND: "Expand",
+    Kind.RENEW: "Renew",
+    Kind.WIN_BACK: "Win back",
 }
 
 
-def is_opportunity(reason: FlagReason) -> bool:
+def is_opportunity(reason: WorkReason) -> bool:
     return MEANINGS[reason].is_opportunity
