@@ -8,10 +8,8 @@ import contextlib
 import ssl
 from dataclasses import dataclass
 from datetime import timedelta
-from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
-from email.utils import format_datetime
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import aiosmtplib
@@ -19,14 +17,12 @@ import jinja2
 from pydantic import SecretStr
 
 from services.notifier.channels import DeliveryError, Message, Receipt, wording
+from services.notifier.channels.letter import render
 from services.notifier.domain.attempts import Class, Failure
+from services.notifier.domain.people import is_mail_address
 from services.notifier.settings import is_loopback
 from shared.errors import Misconfigured
 
-_SUBJECT_NAME = 80
-_NAME = 200
-_LINE = 600
-_REASONS = 6
 _PAUSE = timedelta(seconds=30)
 # Codes by which a server asks us to sign in, or to encrypt, first: no mail will pass.
 _SIGN_IN = frozenset({530, 534, 535, 538})
@@ -74,6 +70,7 @@ class Email:
     """One SMTP server; a connection per message, since a CSM's day has few of them."""
 
     name = "email"
+    edits = False
     pace = timedelta(0)
 
     def __init__(
@@ -92,6 +89,8 @@ class Email:
         self._tls = tls
 
     async def send(self, message: Message) -> Receipt:
+        if not is_mail_address(message.to):
+            raise DeliveryError(Failure(kind=Class.DESTINATION_BROKEN, detail="no mail address"))
         content = render(message, sender=self._sender, templates=self._templates)
         client = self._client()
         try:
@@ -176,51 +175,3 @@ def _refused_recipient(error: aiosmtplib.SMTPRecipientRefused) -> Failure:
     if failure.kind is Class.INTEGRATION_BROKEN and error.code not in _SIGN_IN:
         return Failure(kind=Class.DESTINATION_BROKEN, detail=failure.detail)
     return failure
-
-
-def render(message: Message, *, sender: str, templates: jinja2.Environment) -> EmailMessage:
-    """The whole e-mail; every text from outside is one clean line before it enters a header."""
-    domain = sender.rpartition("@")[2]
-    content = EmailMessage(policy=SMTP_POLICY)
-    content["From"] = Address("Perennial", addr_spec=sender)
-    content["To"] = Address(addr_spec=message.to)
-    content["Subject"] = _subject(message)
-    content["Date"] = format_datetime(message.created_at)
-    content["Message-ID"] = f"<{message.delivery_id}@{domain}>"
-    # A root that is never sent: all messages of an intervention are one conversation.
-    root = f"<{message.intervention_id}@{domain}>"
-    content["In-Reply-To"] = root
-    content["References"] = root
-    content["Auto-Submitted"] = "auto-generated"
-    content["X-Auto-Response-Suppress"] = "All"
-    view = _view(message)
-    text = templates.get_template("message.txt").render(view)
-    content.set_content(text, cte="quoted-printable")
-    if not message.plain:
-        page = templates.get_template("message.html").render(view)
-        content.add_alternative(page, subtype="html", cte="quoted-printable")
-    return content
-
-
-def _subject(message: Message) -> str:
-    name = wording.cut(wording.clean(message.account_name), _SUBJECT_NAME)
-    return f"{name}: {wording.headline(message)}"
-
-
-def _view(message: Message) -> dict[str, object]:
-    first = wording.why(message)
-    others = [wording.clean(reason.text) for reason in message.reasons]
-    others = [wording.cut(text, _LINE) for text in others if text and text not in first]
-    return {
-        "name": wording.cut(wording.clean(message.account_name), _NAME),
-        "account_id": wording.cut(wording.clean(message.account_id), _NAME),
-        "headline": wording.headline(message),
-        "severity": message.severity.value,
-        "deadline": wording.deadline(message),
-        "whose": wording.cut(wording.whose(message), _LINE),
-        "why": wording.cut(first, _LINE),
-        "told": wording.WHY[message.why],
-        "others": others[:_REASONS],
-        "more": max(0, len(others) - _REASONS),
-        "url": message.url,
-    }

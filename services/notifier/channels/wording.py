@@ -1,11 +1,14 @@
 """The sentences of a message, the same in every channel, from text that nobody has checked."""
 
+import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, tzinfo
+from decimal import Decimal
 
-from services.notifier.channels import Message
-from services.notifier.domain.flags import MEANINGS, is_opportunity
+from services.notifier.channels import Item, Message
+from services.notifier.domain.flags import MEANINGS, WorkReason, is_opportunity, reason_of
+from services.notifier.domain.interventions import Status
 from services.notifier.domain.policy import NotifyReason
 from shared.messages import Band, FlagReason, OutcomeKind, Reason, ValueAtRisk
 
@@ -25,30 +28,49 @@ OUTCOME = {
 }
 WHY = {
     NotifyReason.FIRST: "New intervention",
+    NotifyReason.UNMUTED: "No longer silenced",
+    NotifyReason.NEW_REASON: "Another reason has come",
     NotifyReason.SEVERITY_RAISED: "It got worse",
+    NotifyReason.THRESHOLD_CROSSED: "More value is at risk, or little time is left",
     NotifyReason.OWNER_CHANGED: "Handed over to a new owner",
+    NotifyReason.DUE_SOON: "Due soon",
+    NotifyReason.OVERDUE: "Overdue",
+    NotifyReason.ACK_REMINDER: "Acknowledged, and nothing has happened since",
+    NotifyReason.SNOOZE_ENDED: "The snooze has ended",
+    NotifyReason.RECOVERED: "The account has recovered",
+    NotifyReason.REPEAT: "Still open",
+    NotifyReason.UPDATED: "Updated",
+    NotifyReason.ESCALATED: "Escalated: nobody has acknowledged it",
+    NotifyReason.DIGEST: "Digest",
+    NotifyReason.SUMMARY: "Several interventions at once",
     NotifyReason.UNDELIVERED: "Its owner could not be reached",
+    NotifyReason.TEST: "Test",
 }
+"""The line that says why a message came."""
+TEST = "This is a test: whoever reads it is reached. There is nothing to do."
 
 OPPORTUNITY = "Opportunity"
 NO_CURRENCY = "XXX"  # ISO 4217's own code for it
 
-# Direction marks and overrides can make a name read backwards, or hide what follows it.
-_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_DROPPED = frozenset(("Cc", "Cs", "Co", "Cn"))
+_JOINER = "\u2060"  # WORD JOINER: without width, and no part of an address
+# What programs make links and mentions of by themselves: <, @, a scheme, a dot between letters.
+_LINK_LIKE = re.compile(r"[<@](?=\S)|(?<=\w)(?::(?=/|[^\W\d])|\.(?=[^\W\d]))")
+
+# Invisible marks make a name read backwards, look like another one, or hide what follows it; those
+# that join letters and emoji are needed.
+_JOINING = "\u200c\u200d"
+_DROPPED = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 
 
 def clean(text: str) -> str:
-    """One line without control, direction and unassigned characters."""
+    """One line of what can be seen: without control, direction and unassigned characters."""
     spaced = " ".join(text.split())
+    if spaced.isascii() and spaced.isprintable():
+        return spaced  # As nearly all is: nothing to look up letter by letter.
     kept = (
-        char
-        for char in spaced
-        if char not in _DIRECTION
-        and char != "\ufeff"
-        and unicodedata.category(char) not in _DROPPED
+        char for char in spaced if char in _JOINING or unicodedata.category(char) not in _DROPPED
     )
-    return "".join(kept).strip()
+    return " ".join("".join(kept).split()).strip(f" {_JOINING}")
 
 
 def cut(text: str, limit: int, *, escape: Callable[[str], str] = str) -> str:
@@ -57,8 +79,9 @@ def cut(text: str, limit: int, *, escape: Callable[[str], str] = str) -> str:
     The raw text is cut, never the escaped one: half an `&amp;` would show as such.
     """
     escaped = [escape(char) for char in text]
-    if sum(map(_units, escaped)) <= limit:
-        return "".join(escaped)
+    whole = "".join(escaped)
+    if _units(whole) <= limit:
+        return whole
     room = limit - 1
     kept: list[str] = []
     for char in escaped:
@@ -94,45 +117,177 @@ def percent(risk: float | None) -> str:
 def name_of(reason: str) -> str:
     """A flag's reason as people say it; of one that is not known yet, its own name."""
     try:
-        return MEANINGS[FlagReason(reason)].title
+        return MEANINGS[reason_of(reason)].title
     except ValueError:
         return clean(reason.replace("_", " ")).capitalize()
 
 
-def what(reason: FlagReason, risk: float | None, reasons: Sequence[Reason], summary: str) -> str:
-    """Why somebody should act: the strongest reason, else the scorer's summary.
-
-    The risk is said of churn risk only: "Seats idle 12 %" would say something else.
-    """
-    is_estimate = reason is FlagReason.CHURN_RISK and risk is not None
-    named = f"{name_of(reason)} {percent(risk)}" if is_estimate else name_of(reason)
-    strongest = next((clean(one.text) for one in reasons if one.weight >= 0), "")
-    return f"{named}: {strongest or clean(summary)}".rstrip(": ")
+def what(reason: WorkReason, risk: float | None, reasons: Sequence[Reason], summary: str) -> str:
+    """Why somebody should act: the strongest reason, else the scorer's summary."""
+    said = _strongest(reasons) or clean(summary)
+    return f"{_named(reason, risk)}: {said}".rstrip(": ")
 
 
-def headline(message: Message) -> str:
+def name(item: Item) -> str:
+    """The account as people call it; one without a name is called by its id."""
+    return clean(item.account_name) or clean(item.account_id) or "(no name)"
+
+
+def headline(item: Item) -> str:
     """How bad and how much; beside the account's name it begins the first line."""
-    if is_opportunity(message.reason):
+    value = item.value_at_risk
+    if item.outcome is not None:
+        return f"Closed: {OUTCOME[item.outcome]}"
+    if is_opportunity(item.reason):
         return OPPORTUNITY
-    band, value = BAND[message.severity], message.value_at_risk
+    if item.recovered:
+        return "Recovered" if value is None else f"Recovered: {money(value)} was at risk"
+    band = BAND[item.severity]
     if value is None:
         return f"{band}, value not known"
-    words = "" if message.severity is Band.AT_RISK else " at risk"
+    words = "" if item.severity is Band.AT_RISK else " at risk"
     return f"{band}: {money(value)}{words}"
 
 
-def why(message: Message) -> str:
-    return what(message.reason, message.risk, message.reasons, message.summary)
+def cause(item: Item) -> str:
+    """Why, in two or three words."""
+    if item.recovered and item.outcome is None:
+        return f"{name_of(item.reason)} has cleared"
+    return _named(item.reason, item.risk)
 
 
-def deadline(message: Message) -> str:
-    return f"act by {until(message.due_at, message.zone)}"
+def why(item: Item) -> str:
+    """Why, with the strongest evidence while it stands."""
+    if item.recovered and item.outcome is None:
+        return cause(item)
+    return what(item.reason, item.risk, item.reasons, item.summary)
 
 
-def whose(message: Message) -> str:
+def evidence(item: Item) -> list[str]:
+    """The sentences behind `cause`, that of `why` first; none once it is over."""
+    if item.recovered or item.outcome is not None:
+        return []
+    first = _strongest(item.reasons) or clean(item.summary)
+    others = (clean(one.text) for one in item.reasons)
+    return [text for text in (first, *(one for one in others if one not in first)) if text]
+
+
+def deadline(item: Item) -> str:
+    """Until when; empty where nothing is left to do."""
+    if item.outcome is not None:
+        return ""
+    if item.snoozed_until is not None:
+        return f"snoozed until {until(item.snoozed_until, item.zone)}"
+    return f"act by {until(item.due_at, item.zone)}"
+
+
+def todo(item: Item) -> str:
+    """The next thing to do; empty where there is nothing, or not yet."""
+    if item.outcome is not None or item.snoozed_until is not None:
+        return ""
+    if item.recovered:
+        return "Close it with how it ended"
+    if task := clean(item.next_task or ""):
+        return task
+    if item.status is Status.ACKNOWLEDGED:
+        return "Act, then close it with how it ended"
+    return "Acknowledge it, then act"
+
+
+def state(item: Item) -> str:
+    """Who has taken it on; empty where nobody has, or nothing is left to do."""
+    if item.outcome is not None or item.status is not Status.ACKNOWLEDGED:
+        return ""
+    by = clean(item.acknowledged_by or "")
+    return f"acknowledged by {by}" if by else "acknowledged"
+
+
+def whose(item: Item) -> str:
     """Who acts, and when the contract ends."""
-    renewal = f" · renews {day(message.renewal_date)}" if message.renewal_date else ""
-    return f"{clean(message.owner)}{renewal}"
+    renewal = f" · renews {day(item.renewal_date)}" if item.renewal_date else ""
+    return f"{clean(item.owner)}{renewal}"
+
+
+def news(message: Message) -> tuple[Item, ...]:
+    """What the message is about; all of it where nothing is new, as in a digest."""
+    return tuple(one for one in message.items if one.is_news) or message.items
+
+
+def beside(message: Message) -> tuple[Item, ...]:
+    """What stands beside the news."""
+    others = tuple(one for one in message.items if not one.is_news)
+    return others if len(others) < len(message.items) else ()
+
+
+def by_account(items: Iterable[Item]) -> list[tuple[Item, ...]]:
+    """The items of each account together, in the order in which the accounts come."""
+    found: dict[str, list[Item]] = {}
+    for one in items:
+        found.setdefault(one.account_id, []).append(one)
+    return [tuple(group) for group in found.values()]
+
+
+def is_overview(message: Message) -> bool:
+    """Whether it is about several accounts, as digests and summaries are."""
+    kinds = (NotifyReason.DIGEST, NotifyReason.SUMMARY)
+    return message.why in kinds or len(by_account(message.items)) > 1
+
+
+def at_risk(items: Iterable[Item]) -> str:
+    """What is at risk in all; empty where nothing is.
+
+    Each account counts once, with its highest value: two interventions state the same money twice.
+    """
+    highest: dict[tuple[str, str], Decimal] = {}
+    for one in items:
+        value = one.value_at_risk
+        if value is None or one.recovered or one.outcome is not None or is_opportunity(one.reason):
+            continue
+        key = (one.account_id, value.currency)
+        highest[key] = max(value.amount, highest.get(key, Decimal(0)))
+    sums: dict[str, Decimal] = {}
+    for (_, currency), amount in highest.items():
+        sums[currency] = sums.get(currency, Decimal(0)) + amount
+    shown = (ValueAtRisk(amount=sums[one], currency=one, basis="margin") for one in sums)
+    return " + ".join(money(value) for value in shown)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def overview(message: Message) -> str:
+    """The first line of a message about several accounts: how many, and how much of it is shown.
+
+    Only what is shown can be added up; what was left out is said to be more.
+    """
+    total, accounts = len(message.items) + message.more, len(by_account(message.items))
+    where = "" if message.more else f" on {counted(accounts, 'account')}"
+    value = at_risk(message.items)
+    sum_of = f": {'more than ' if message.more else ''}{value} at risk" if value else ""
+    return f"{counted(total, 'intervention')}{where}{sum_of}"
+
+
+def title(message: Message, *, name_limit: int = 80) -> str:
+    """One line for a subject or a push: who and how much, and why it came unless it is new."""
+    label = WHY[message.why]
+    if not message.items:
+        return f"Perennial: {label.lower()}"
+    if is_overview(message):
+        return f"{label}: {overview(message)}"
+    first = news(message)[0]
+    line = f"{cut(name(first), name_limit)}: {headline(first)}"
+    rest = len(message.items) + message.more - 1
+    if rest:
+        line = f"{line}, {counted(rest, 'other')}"
+    if message.why in (NotifyReason.FIRST, NotifyReason.RECOVERED, NotifyReason.UPDATED):
+        return line
+    return f"{line} ({label[0].lower()}{label[1:]})"
+
+
+def unlinked(text: str) -> str:
+    """Text in which no program finds an address to link, or a name to call; it looks the same."""
+    return _LINK_LIKE.sub(lambda found: found[0] + _JOINER, text)
 
 
 def figure(value: float, unit: str) -> str:
@@ -144,5 +299,16 @@ def figure(value: float, unit: str) -> str:
     return f"{shown} {unit}" if unit else shown
 
 
+def _strongest(reasons: Sequence[Reason]) -> str:
+    """Scoring puts the strongest first; what speaks for the account is no reason to act."""
+    return next((clean(one.text) for one in reasons if one.weight >= 0), "")
+
+
+def _named(reason: WorkReason, risk: float | None) -> str:
+    """With the risk for churn risk only: "Seats idle 12 %" would say something else."""
+    is_estimate = reason is FlagReason.CHURN_RISK and risk is not None
+    return f"{name_of(reason)} {percent(risk)}" if is_estimate else name_of(reason)
+
+
 def _units(text: str) -> int:
-    return sum(2 if ord(char) > 0xFFFF else 1 for char in text)
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
