@@ -1,29 +1,29 @@
-"""The console's routes. Pages read; two forms write, each by compare-and-set on the version."""
+"""What pages show. They read; forms write (`forms` and the modules of other pages)."""
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
-from typing import Annotated
 from uuid import UUID
 
 import jinja2
-from fastapi import FastAPI, Form, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from starlette.exceptions import HTTPException
 
-from services.notifier import store, templates
+from services.notifier import sentiments, store, tasks, templates
 from services.notifier.console import plot, queries, words
-from services.notifier.console.actions import Actions, Changed
+from services.notifier.console.account import new_key, shown, zones_of
 from services.notifier.console.guard import Refused
+from services.notifier.console.queries import After, Wanted
+from services.notifier.console.refusals import SAID, status_of
 from services.notifier.console.scoring import ScoringApi, View
-from services.notifier.console.status import add_status
-from services.notifier.domain.interventions import Intervention, Refusal
-from shared import database
-from shared import logging as logs
+from services.notifier.domain.interventions import Intervention
+from services.notifier.domain.people import Roster
+from services.notifier.domain.sentiments import MAX_SENTIMENT, Mood
+from services.notifier.domain.steps import MAX_SNOOZE
+from services.notifier.stepping import Changed
+from services.notifier.steps import Steps
 from shared.clock import Clock
 
 _MAX_ID = 500
@@ -33,10 +33,10 @@ _FILTERS = {
     "waiting": ("pending", "sending"),
     "sent": ("sent",),
     "suppressed": ("cancelled",),
+    "held": ("held",),
     "dead": ("dead",),
 }
-
-log = logs.get(__name__)
+_SENTIMENT_DAYS = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ def load_assets() -> Assets:
     folder = files("services.notifier.console") / "static"
     static = {entry.name: entry.read_bytes() for entry in folder.iterdir()}
     words.install(environment)
+    environment.globals["new_key"] = new_key
     environment.globals["css_version"] = hashlib.sha256(static[_CSS]).hexdigest()[:12]
     return Assets(templates=environment, files=static)
 
@@ -66,25 +67,33 @@ class Pages:
 
     engine: AsyncEngine
     scoring: ScoringApi
-    actions: Actions
+    steps: Steps
     assets: Assets
     clock: Clock
+    team: Callable[[], Roster]
+    """As its file says, without what people want for themselves."""
+    problems: Callable[[], Mapping[str, str]]
+    """Why files of `team` or `playbooks` are refused as they are now; those in force are older."""
 
-    async def work(self, owner: str | None, page: int) -> Response:
+    async def work(self, wanted: Wanted, after: After | None) -> Response:
         now = self.clock()
+        roster = self.steps.stepping.staff.roster()
         async with self.engine.connect() as connection:
-            found = await queries.open_work(connection, owner=owner, page=page)
-            totals = await queries.totals(connection, owner=owner, now=now)
+            found = await queries.open_work(connection, wanted, after=after, now=now)
+            totals = await queries.totals(connection, owner=wanted.owner, now=now)
             owners = await queries.owners(connection)
             trouble = await self._trouble(connection, now)
-        return self._page(
+        return self.page(
             "work.html",
             work=found,
+            zones=zones_of(roster),
+            fallback_owner=roster.fallback_owner,
             totals=totals,
             owners=owners,
-            owner=owner,
-            page=page,
-            pages=-(-totals.open // queries.PAGE),
+            wanted=wanted,
+            shows=queries.SHOWS,
+            is_first=after is None,
+            last=found[-1].intervention if len(found) == queries.PAGE else None,
             now=now,
             today=now.astimezone(UTC).date(),
             trouble=trouble,
@@ -99,13 +108,19 @@ class Pages:
             known = await store.read_account(connection, account_id)
             found = await queries.interventions_of(connection, account_id)
             entries = await queries.timeline_of(connection, account_id)
+            to_do = await tasks.of_interventions(connection, [one.id for one in found])
+            said = await sentiments.history(connection, account_id)
         first = today - timedelta(days=plot.DAYS - 1)
         view = await self.scoring.view(account_id, first=first, last=today)
         if known is None and not found and view.account is None:
             return self._unknown_account(view.missing)
         fields = view.account.fields if view.account else known.fields if known else None
         newest = found[0] if found else None
-        return self._page(
+        roster = self.steps.stepping.staff.roster()
+        zone = known.fields.timezone if known else None
+        zones = zones_of(roster)
+        lost = known is not None and known.is_lost
+        return self.page(
             "account.html",
             account_id=account_id,
             name=(fields.name if fields else None) or account_id,
@@ -115,26 +130,48 @@ class Pages:
             missing=view.missing,
             newest=newest,
             reasons=view.account.reasons if view.account else newest.reasons if newest else (),
-            interventions=found,
+            work=[
+                shown(
+                    one,
+                    to_do,
+                    roster,
+                    zone=zones.of(one.owner, zone),
+                    account_lost=lost,
+                    now=now,
+                )
+                for one in found
+                if one.is_open
+            ],
+            closed=[one for one in found if not one.is_open],
+            sentiment=next((one for one in said[:1] if now < one.expires_at), None),
+            sentiments=said,
+            moods=list(Mood),
+            sentiment_until=today + timedelta(days=_SENTIMENT_DAYS),
+            sentiment_last=today + MAX_SENTIMENT - timedelta(days=1),
+            snooze_last=today + MAX_SNOOZE,
+            colleagues=words.colleagues(roster),
             entries=entries,
-            zone=known.fields.timezone if known else None,
+            zone=zone,
             now=now,
             today=today,
             usage=_usage(view, today),
         )
 
-    async def deliveries(self, show: str, page: int) -> Response:
+    async def deliveries(self, show: str, before: int | None) -> Response:
         now = self.clock()
+        states = _FILTERS.get(show)
         async with self.engine.connect() as connection:
-            rows = await queries.recent_deliveries(connection, states=_FILTERS.get(show), page=page)
+            rows = await queries.recent_deliveries(connection, states=states, before=before)
             troubled = await queries.troubled_destinations(connection)
-        return self._page(
+            paused = await queries.troubled_channels(connection)
+        return self.page(
             "deliveries.html",
             rows=rows,
             troubled=troubled,
+            paused=paused,
             show=show if show in _FILTERS else "all",
-            page=page,
-            is_last=len(rows) < queries.PAGE,
+            is_first=before is None,
+            last=rows[-1] if len(rows) == queries.PAGE else None,
             now=now,
         )
 
@@ -154,9 +191,8 @@ class Pages:
         if subject is None:
             return self.explain(404, "No such intervention", "Nothing was changed.")
         link = f"{words.account_url(subject.account_id)}#i-{subject.id}"
-        title, text = _REFUSED[changed.refusal]
-        status = 422 if changed.refusal is Refusal.NOTE_MISSING else 409
-        return self.explain(status, title, text, link, "See it as it is now")
+        title, text = SAID[changed.refusal]
+        return self.explain(status_of(changed.refusal), title, text, link, "See it as it is now")
 
     def explain(
         self,
@@ -167,9 +203,13 @@ class Pages:
         link_text: str | None = "All open interventions",
     ) -> Response:
         """A page that says what happened and what to do next."""
-        return self._page(
+        return self.page(
             "explain.html", status=status, title=title, text=text, link=link, link_text=link_text
         )
+
+    def page(self, template: str, *, status: int = 200, **context: object) -> Response:
+        body = self.assets.templates.get_template(template).render(context)
+        return HTMLResponse(body, status_code=status)
 
     def static(self, name: str) -> Response:
         content = self.assets.files.get(name)
@@ -184,130 +224,12 @@ class Pages:
         return {
             "dead": await queries.count_given_up(connection, since=now - timedelta(days=1)),
             "destinations": len(await queries.troubled_destinations(connection)),
+            "channels": len(await queries.troubled_channels(connection)),
         }
 
     def _unknown_account(self, missing: str | None = None) -> Response:
         text = "Neither a flag nor the directory names it: check the id in the address."
         return self.explain(404, "No such account", f"{text} {missing}." if missing else text)
-
-    def _page(self, template: str, *, status: int = 200, **context: object) -> Response:
-        body = self.assets.templates.get_template(template).render(context)
-        return HTMLResponse(body, status_code=status)
-
-
-_REFUSED = {
-    Refusal.STALE: (
-        "Somebody was faster",
-        "It has changed since you opened the page; your step was not taken. Look and decide again.",
-    ),
-    Refusal.CLOSED: (
-        "Closed already",
-        "Somebody else, or the system, has closed this intervention. Nothing was changed.",
-    ),
-    Refusal.ACKNOWLEDGED: (
-        "Acknowledged already",
-        "Somebody has taken this on already. Nothing was changed.",
-    ),
-    Refusal.NOTE_MISSING: (
-        "A note is needed",
-        "Say why it was a false alarm, or why they left or bought less. Go back and add a note.",
-    ),
-}
-
-
-def create_app(pages: Pages) -> FastAPI:
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    _add_pages(app, pages)
-    _add_forms(app, pages)
-    _add_errors(app, pages)
-    add_status(app, pages.engine)
-    return app
-
-
-def _add_pages(app: FastAPI, pages: Pages) -> None:
-    @app.get("/")
-    async def work(owner: str = "", page: int = 0) -> Response:
-        return await pages.work(owner.replace("\0", "") or None, _bounded(page))
-
-    @app.get("/accounts/{account_id:path}")
-    async def account(request: Request, account_id: str) -> Response:
-        return await pages.account(account_id or request.query_params.get("id", ""))
-
-    @app.get("/deliveries")
-    async def deliveries(show: str = "all", page: int = 0) -> Response:
-        return await pages.deliveries(show, _bounded(page))
-
-    @app.get("/interventions/{intervention_id}")
-    async def intervention(intervention_id: UUID) -> Response:
-        return await pages.intervention(intervention_id)
-
-    @app.get("/static/{name}")
-    async def static(name: str) -> Response:
-        return pages.static(name)
-
-
-def _add_forms(app: FastAPI, pages: Pages) -> None:
-    @app.post("/interventions/{intervention_id}/acknowledge")
-    async def acknowledge(
-        request: Request, intervention_id: UUID, version: Annotated[int, Form()]
-    ) -> Response:
-        by = str(request.state.actor)
-        return pages.answer(
-            await pages.actions.acknowledge(intervention_id, version=version, by=by)
-        )
-
-    @app.post("/interventions/{intervention_id}/close")
-    async def close(
-        request: Request,
-        intervention_id: UUID,
-        version: Annotated[int, Form()],
-        outcome: Annotated[str, Form()] = "",
-        note: Annotated[str, Form()] = "",
-    ) -> Response:
-        by = str(request.state.actor)
-        kind = pages.actions.outcome_of(outcome)
-        if kind is None:
-            return pages.explain(
-                422,
-                "An outcome is needed",
-                "Choose how the intervention ended; nothing was changed. Go back and close again.",
-            )
-        return pages.answer(
-            await pages.actions.close(
-                intervention_id, version=version, outcome=kind, note=note, by=by
-            )
-        )
-
-
-def _add_errors(app: FastAPI, pages: Pages) -> None:
-    @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
-        if error.status_code == 404:
-            return pages.explain(404, "No such page", "This address does not exist.")
-        return pages.explain(error.status_code, "That did not work", "Nothing was changed.")
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, __: RequestValidationError) -> Response:
-        return pages.explain(
-            422,
-            "That did not work",
-            "The address or the form is not complete. Nothing was changed.",
-        )
-
-    async def away(_: Request, error: Exception) -> Response:
-        if not database.is_away(error) and not database.is_transient(error):
-            raise error
-        log.warning("console.away", cause=type(error).__name__)
-        text = "The database does not answer. Nothing was changed; try again in a minute."
-        return pages.explain(503, "Not reachable at the moment", text)
-
-    async def failed(_: Request, __: Exception) -> Response:
-        text = "This is a fault of ours, and it is in the log. Nothing was changed."
-        return pages.explain(500, "Something went wrong", text)
-
-    for kind in (DBAPIError, OSError, TimeoutError):
-        app.add_exception_handler(kind, away)
-    app.add_exception_handler(Exception, failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +255,3 @@ def _usage(view: View, today: date) -> Usage | None:
 def _to(subject: Intervention) -> Response:
     target = f"{words.account_url(subject.account_id)}#i-{subject.id}"
     return RedirectResponse(target, status_code=303)
-
-
-def _bounded(page: int) -> int:
-    return min(max(page, 0), 10_000)

@@ -4,19 +4,65 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.notifier.domain.interventions import Intervention, Status
-from services.notifier.store import AnyRow, intervention_of
-from services.notifier.tables import accounts, deliveries, destinations, interventions, timeline
+from services.notifier.intervention_rows import AnyRow, intervention_of
+from services.notifier.tables import (
+    accounts,
+    channels,
+    deliveries,
+    destinations,
+    interventions,
+    timeline,
+)
+from shared.messages import Band
 
 PAGE = 100
 _HISTORY = 20
 _ENTRIES = 100
 
 _is_open = interventions.c.status != Status.CLOSED.value
+# As `Intervention.is_kept_from_all`: nobody is to see it in a list of work either.
+_is_kept = and_(interventions.c.held_out, interventions.c.severity != Band.CRITICAL.value, _is_open)
+
+
+class Show(StrEnum):
+    """Which of the open interventions."""
+
+    ALL = ""
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    SNOOZED = "snoozed"
+    OVERDUE = "overdue"
+
+
+SHOWS = {
+    Show.ALL: "All",
+    Show.OPEN: "Open",
+    Show.ACKNOWLEDGED: "Acknowledged",
+    Show.SNOOZED: "Snoozed",
+    Show.OVERDUE: "Overdue",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    owner: str | None
+    """None: everybody."""
+    show: Show
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class After:
+    """The last line of the page before."""
+
+    priority: float
+    id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,20 +80,34 @@ class Totals:
 
     open: int
     acknowledged: int
+    snoozed: int
     overdue: int
+    held_out: int
+    """Not among the others: nobody is told of these."""
     values: tuple[tuple[str, Decimal], ...]
     """Value at risk by currency, an account counted once; currencies are never added."""
 
 
-async def open_work(connection: AsyncConnection, *, owner: str | None, page: int) -> Sequence[Work]:
-    rows = await connection.execute(
+async def open_work(
+    connection: AsyncConnection, wanted: Wanted, *, after: After | None, now: datetime
+) -> Sequence[Work]:
+    """The most urgent first."""
+    row = interventions.c
+    statement = (
         select(interventions, accounts.c.name, accounts.c.timezone)
-        .outerjoin(accounts, accounts.c.account_id == interventions.c.account_id)
-        .where(_of(owner))
-        .order_by(func.coalesce(interventions.c.value_amount, -1).desc(), interventions.c.id)
+        .outerjoin(accounts, accounts.c.account_id == row.account_id)
+        .where(_of(wanted.owner), _shown(wanted.show, now))
+        .order_by(row.priority.desc(), row.id)
         .limit(PAGE)
-        .offset(page * PAGE)
     )
+    if after is not None:
+        statement = statement.where(
+            or_(
+                row.priority < after.priority,
+                and_(row.priority == after.priority, row.id > after.id),
+            )
+        )
+    rows = await connection.execute(statement)
     return [
         Work(
             intervention=intervention_of(row),
@@ -65,10 +125,14 @@ async def totals(connection: AsyncConnection, *, owner: str | None, now: datetim
             select(
                 func.count().label("open"),
                 func.count(case((table.status == Status.ACKNOWLEDGED.value, 1))).label("acked"),
+                func.count(case((_is_snoozed(now), 1))).label("snoozed"),
                 func.count(case((table.due_at < now, 1))).label("overdue"),
             ).where(_of(owner))
         )
     ).one()
+    held_out = await connection.scalar(
+        select(func.count()).where(_is_kept, true() if owner is None else table.owner == owner)
+    )
     # Two interventions of one account are about the same money.
     per_account = (
         select(table.value_currency, func.max(table.value_amount).label("amount"))
@@ -84,7 +148,9 @@ async def totals(connection: AsyncConnection, *, owner: str | None, now: datetim
     return Totals(
         open=counted.open,
         acknowledged=counted.acked,
+        snoozed=counted.snoozed,
         overdue=counted.overdue,
+        held_out=held_out or 0,
         values=tuple((row.value_currency, row.amount) for row in rows),
     )
 
@@ -93,7 +159,7 @@ async def owners(connection: AsyncConnection) -> Sequence[AnyRow]:
     """Who has open interventions, and how many."""
     rows = await connection.execute(
         select(interventions.c.owner, func.count().label("open"))
-        .where(_is_open)
+        .where(_is_open, ~_is_kept)
         .group_by(interventions.c.owner)
         .order_by(interventions.c.owner)
     )
@@ -104,7 +170,8 @@ async def interventions_of(connection: AsyncConnection, account_id: str) -> Sequ
     """The open ones first, then the latest closed ones."""
     rows = await connection.execute(
         select(interventions)
-        .where(interventions.c.account_id == account_id)
+        # One without an owner was erased: nobody learns anything from it any more.
+        .where(interventions.c.account_id == account_id, interventions.c.owner != "")
         .order_by((interventions.c.status == Status.CLOSED.value), interventions.c.opened_at.desc())
         .limit(_HISTORY)
     )
@@ -114,7 +181,7 @@ async def interventions_of(connection: AsyncConnection, account_id: str) -> Sequ
 async def timeline_of(connection: AsyncConnection, account_id: str) -> Sequence[AnyRow]:
     rows = await connection.execute(
         select(timeline, interventions.c.reason)
-        .join(interventions, interventions.c.id == timeline.c.intervention_id)
+        .outerjoin(interventions, interventions.c.id == timeline.c.intervention_id)
         .where(timeline.c.account_id == account_id)
         .order_by(timeline.c.id.desc())
         .limit(_ENTRIES)
@@ -123,16 +190,18 @@ async def timeline_of(connection: AsyncConnection, account_id: str) -> Sequence[
 
 
 async def recent_deliveries(
-    connection: AsyncConnection, *, states: Sequence[str] | None, page: int
+    connection: AsyncConnection, *, states: Sequence[str] | None, before: int | None
 ) -> Sequence[AnyRow]:
+    """The newest first, below the number `before`."""
     statement = (
         select(deliveries, accounts.c.name, destinations.c.next_allowed_at)
         .outerjoin(accounts, accounts.c.account_id == deliveries.c.account_id)
         .outerjoin(destinations, destinations.c.destination == deliveries.c.destination)
         .order_by(deliveries.c.number.desc())
         .limit(PAGE)
-        .offset(page * PAGE)
     )
+    if before is not None:
+        statement = statement.where(deliveries.c.number < before)
     if states is not None:
         statement = statement.where(deliveries.c.state.in_(states))
     return (await connection.execute(statement)).all()
@@ -155,6 +224,17 @@ async def troubled_destinations(connection: AsyncConnection) -> Sequence[AnyRow]
     return rows.all()
 
 
+async def troubled_channels(connection: AsyncConnection) -> Sequence[AnyRow]:
+    """Whole channels that refuse us, or asked for a pause."""
+    row = channels.c
+    rows = await connection.execute(
+        select(channels)
+        .where(or_(row.broken_since.is_not(None), row.paused_until > func.now()))
+        .order_by(row.channel)
+    )
+    return rows.all()
+
+
 async def count_given_up(connection: AsyncConnection, *, since: datetime) -> int:
     counted = await connection.scalar(
         select(func.count())
@@ -165,4 +245,27 @@ async def count_given_up(connection: AsyncConnection, *, since: datetime) -> int
 
 
 def _of(owner: str | None) -> ColumnElement[bool]:
-    return _is_open if owner is None else and_(_is_open, interventions.c.owner == owner)
+    ours = and_(_is_open, ~_is_kept)
+    return ours if owner is None else and_(ours, interventions.c.owner == owner)
+
+
+def _shown(show: Show, now: datetime) -> ColumnElement[bool]:
+    match show:
+        case Show.ALL:
+            return true()
+        case Show.OPEN:
+            return and_(interventions.c.status == Status.OPEN.value, ~_is_snoozed(now))
+        case Show.ACKNOWLEDGED:
+            return interventions.c.status == Status.ACKNOWLEDGED.value
+        case Show.SNOOZED:
+            return _is_snoozed(now)
+        case Show.OVERDUE:
+            return interventions.c.due_at < now
+
+
+def _is_snoozed(now: datetime) -> ColumnElement[bool]:
+    """As `Intervention.is_snoozed`; never NULL, so that it can be negated."""
+    row = interventions.c
+    return and_(
+        row.snoozed_until.is_not(None), row.snoozed_until > now, row.snooze_ended_at.is_(None)
+    )
