@@ -243,6 +243,7 @@ async def _run_notifier(
         log=backends.log,
         database_url=backends.database,
         scoring_key=await console_key(process, backends.log),
+        secret=notifier_secret(process),
         frame=frame,
         stop=stop,
     )
@@ -281,6 +282,14 @@ def user_hash_key(settings: ProcessSettings) -> bytes:
     return _kept_secret(
         settings.perennial_data_dir / "user_hash.key", lambda: secrets.token_urlsafe(48)
     ).encode()
+
+
+def notifier_secret(settings: ProcessSettings) -> str:
+    if settings.perennial_notifier_secret is not None:
+        return settings.perennial_notifier_secret.get_secret_value()
+    return _kept_secret(
+        settings.perennial_data_dir / "notifier.key", lambda: secrets.token_urlsafe(48)
+    )
 
 
 async def console_key(settings: ProcessSettings, opened: Log) -> Secret:

@@ -53,6 +53,12 @@ class ProcessSettings(Settings):
         default=None,
         description="key (accounts:read) with which the console asks scoring; absent: as above",
     )
+    perennial_notifier_secret: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="signs the links in e-mails and draws who is held out; the same for every"
+        " notifier; absent: as above",
+    )
 
 
 class LogSettings(Settings):

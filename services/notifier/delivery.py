@@ -1,50 +1,57 @@
 """Sends what was decided; the only place that tries again.
 
-Order of effects: 1 claim and lease, committed; 2 is it still wanted; 3 send; 4 record, by
-compare-and-set on the claim, together with what the destination has now been told. A sender that
-dies between 3 and 4 leaves a message that is sent twice; no other place does.
+Order of effects: 0 what is due is announced to its destination; 1 claim and lease, committed; 2 it
+is composed, which also asks whether it is still wanted; 3 send; 4 record, by compare-and-set on the
+claim, together with what the destination has now been told. A sender that dies between 3 and 4
+leaves a message that is sent twice, or held for a person (`OnAmbiguous`); no other place does.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.notifier import ledger, notices, queue, store
+from services.notifier import ledger, queue
+from services.notifier.bell import Bell
 from services.notifier.channels import Channel, DeliveryError, Message
-from services.notifier.domain import calendar
-from services.notifier.domain.attempts import Class, Failure, Patience, after
-from services.notifier.domain.interventions import Intervention
-from services.notifier.domain.policy import SuppressReason, Told, still_wanted, told_by
+from services.notifier.composing import Claimed, Composer, DeliveryKind, Fallbacks, Place
+from services.notifier.domain.attempts import (
+    Attempt,
+    Class,
+    Failure,
+    Next,
+    Patience,
+    State,
+    after,
+    holds,
+)
+from services.notifier.domain.policy import SuppressReason
 from services.notifier.ledger import Recorded
 from services.notifier.metrics import NotifierMetrics
-from services.notifier.notices import Routes
-from services.notifier.queue import Claimed
-from services.notifier.store import Account
+from services.notifier.queue import Limit
+from services.notifier.unsubscribe import Links
 from shared import database, failpoints
 from shared import logging as logs
 from shared.clock import Clock
 from shared.lifecycle import Loop, stopped_within
-from shared.messages import AccountFields
 
 _IDLE_SECONDS = 0.5
+_ANNOUNCE_SECONDS = 0.1
 _AWAY_SECONDS = 1.0
+_OVERDUE_SECONDS = 15.0
+_OVERDUE_PAGE = 200
+# Kinds that nobody else is told of: an edit bothers nobody, the rest is about the place itself.
+_STAYS = frozenset({DeliveryKind.UPDATE, DeliveryKind.OUTAGE, DeliveryKind.TEST})
+
+# What the daily digest stands for.
+_SINGLE = frozenset({DeliveryKind.NOTICE, DeliveryKind.SUMMARY})
 
 log = logs.get(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What a delivery is about, as it is now."""
-
-    intervention: Intervention
-    account: Account
-    told: Told | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,34 +60,46 @@ class Sender:
 
     engine: AsyncEngine
     channels: Mapping[str, Channel]
-    routes: Routes
-    patience: Patience
+    composers: Mapping[DeliveryKind, Composer]
+    fallbacks: Fallbacks
+    patience: Mapping[str, Patience]
+    """Of each channel."""
     lease: timedelta
     metrics: NotifierMetrics
     clock: Clock
-    console_url: str
+    links: Links | None = None
+    """Under which people ask for fewer e-mails."""
     jitter: Callable[[], float] = random.random
 
-    async def run(self, stop: asyncio.Event, *, wake: asyncio.Event, loop: Loop) -> None:
-        """Until `stop`; ends after the message in hand is recorded."""
+    async def run(self, stop: asyncio.Event, *, bell: Bell, loop: Loop) -> None:
+        """Until `stop`, which is seen within a moment; the message in hand is recorded first."""
         while not stop.is_set():
-            try:
-                busy = await self.send_one(stop)
-            except Exception as error:
-                if not database.is_away(error) and not database.is_transient(error):
-                    raise
-                log.warning("delivery.away", cause=type(error).__name__)
-                await stopped_within(stop, _AWAY_SECONDS)
-                busy = True
+            # What has become due may be more urgent than what is already there.
+            if bell.takes_turn(_ANNOUNCE_SECONDS):
+                await self._unless_away(stop, partial(self._announce_by, bell))
+            busy = await self._unless_away(stop, partial(self._send_next, stop))
             loop.progressed()
             if not busy:
-                wake.clear()
-                await _first_of(stop, wake, _IDLE_SECONDS)
+                await bell.heard(_IDLE_SECONDS)
+
+    async def watch(self, stop: asyncio.Event, *, loop: Loop) -> None:
+        """Until `stop`: give up, in time, what waits behind a destination that does not answer."""
+        while not stop.is_set():
+            await self._unless_away(stop, self.give_up_overdue)
+            loop.progressed()
+            await stopped_within(stop, _OVERDUE_SECONDS)
 
     async def send_one(self, stop: asyncio.Event | None = None) -> bool:
         """Send the next delivery that is due; False where there is none."""
-        async with self.engine.begin() as connection:
-            held = await queue.claim(connection, tuple(self.channels), lease=self.lease)
+        if await self._send_next(stop):
+            return True
+        if stop is not None and stop.is_set():
+            return False
+        return await self.announce() > 0 and await self._send_next(stop)
+
+    async def _send_next(self, stop: asyncio.Event | None = None) -> bool:
+        """As `send_one`, of what is announced already."""
+        held = await self._claim()
         if held is None:
             return False
         claimed_at = time.monotonic()
@@ -89,32 +108,94 @@ class Sender:
             log.warning("delivery.lease_lost", delivery=str(held.id), channel=held.channel)
         failpoints.reach("notifier.after_claim")
         if stop is not None and stop.is_set():
-            async with self.engine.begin() as connection:
-                await queue.release(connection, held)
+            await self._release(held, claimed_at)
             return False
         await self._send_and_record(held, claimed_at)
         return True
 
+    async def _release(self, held: Claimed, claimed_at: float) -> None:
+        async def record(connection: AsyncConnection) -> Recorded:
+            await queue.release(connection, held)
+            return Recorded(mine=True)
+
+        await self._record(claimed_at, record)
+
+    async def announce(self) -> int:
+        """Tell destinations what has become due; how many heard of something."""
+        async with self.engine.begin() as connection:
+            return await queue.announce(connection)
+
+    async def _announce_by(self, bell: Bell) -> bool:
+        heard = await self.announce()
+        bell.ring(heard)
+        return heard > 0
+
+    async def _claim(self) -> Claimed | None:
+        async with self.engine.begin() as connection:
+            return await queue.claim(connection, tuple(self.channels), lease=self.lease)
+
+    async def give_up_overdue(self) -> bool:
+        """Whether there was anything: it goes on to its fallback, although nobody tries it now."""
+        limits = {
+            name: Limit(urgent=patience.dead_after_urgent, usual=patience.dead_after)
+            for name, patience in self.patience.items()
+            if not patience.schedule
+        }
+        beyond, found = 0, False
+        while True:
+            async with self.engine.connect() as connection:
+                waiting, beyond = await queue.overdue(
+                    connection, limits, beyond=beyond, most=_OVERDUE_PAGE
+                )
+            if not waiting:
+                return found
+            for held in waiting:
+                failure = Failure(kind=Class.TRANSIENT, detail="not tried again in time")
+                step, fallback = self._next(held, failure)
+                if step.dead:
+                    found = True
+                    await self._give_up(held, failure, step, fallback)
+
     async def _send_and_record(self, held: Claimed, claimed_at: float) -> None:
-        async with self.engine.connect() as connection:
-            subject = await self._read(connection, held)
-        if (against := self._against(held, subject)) is not None:
+        composer = self.composers[held.kind]
+        # It only reads, and is judged again when it is recorded.
+        reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            async with reading.connect() as connection:
+                message = await composer.compose(connection, held, now=self.clock())
+        except Exception as error:
+            if database.is_away(error) or database.is_transient(error):
+                # Nothing was sent: left to its lease, it would look as if it might have been.
+                await self._release(held, claimed_at)
+            raise
+        if isinstance(message, SuppressReason):
             record = partial(
                 ledger.suppressed,
+                composer=composer,
                 held=held,
-                against=against,
-                version=subject.intervention.version,
-                routes=self.routes,
-                at=self.clock(),
+                against=message,
+                now=self.clock(),
             )
             await self._record(claimed_at, record)
-            self.metrics.suppressed.labels(against.value).inc()
+            self.metrics.suppressed.labels(message.value).inc()
             return
+        if (failure := self._failed_before(held)) is not None:
+            step, fallback = self._next(held, failure)
+            if step.state is not State.PENDING:
+                await self._give_up(held, failure, step, fallback, claimed_at=claimed_at)
+                return
+        message = self._signed(_formed(message, held), held)
         channel = self.channels[held.channel]
         try:
-            receipt = await channel.send(self._message(held, subject))
+            receipt = await channel.send(message)
         except DeliveryError as error:
-            await self._failed(held, error.failure, subject, claimed_at)
+            await self._failed(held, error.failure, claimed_at)
+            return
+        except Exception as error:
+            # A fault of ours about this one message: to end here would only send it here again.
+            log.exception("delivery.unexpected", delivery=str(held.id), channel=held.channel)
+            unexpected = Failure(kind=Class.BAD_MESSAGE, detail=type(error).__name__)
+            await self._failed(held, unexpected, claimed_at)
             return
         failpoints.reach("notifier.after_accept")
         waited = held.waited.total_seconds() + time.monotonic() - claimed_at
@@ -122,99 +203,104 @@ class Sender:
         self.metrics.flag_to_delivery.labels(held.channel).observe(waited)
         record = partial(
             ledger.sent,
+            composer=composer,
             held=held,
+            message=message,
             receipt=receipt,
-            told=told_by(subject.intervention),
             pace=channel.pace,
-            routes=self.routes,
-            at=self.clock(),
+            now=self.clock(),
         )
         await self._record(claimed_at, record)
         failpoints.reach("notifier.after_record")
 
-    async def _failed(
-        self, held: Claimed, failure: Failure, subject: Subject, claimed_at: float
-    ) -> None:
+    def _signed(self, message: Message, held: Claimed) -> Message:
+        """With a way out: to whoever gets single messages by e-mail."""
+        if self.links is None or held.channel != "email" or held.kind not in _SINGLE:
+            return message
+        url = self.links.digest(message.to, now=self.clock())
+        return replace(message, unsubscribe_url=url)
+
+    def _failed_before(self, held: Claimed) -> Failure | None:
+        """What is known without trying."""
+        if held.is_broken and held.kind is not DeliveryKind.TEST:
+            return Failure(kind=Class.DESTINATION_BROKEN, detail="known to refuse messages")
+        if held.lease_lost and holds(self.patience[held.channel], self._attempt(held)):
+            return Failure(kind=Class.AMBIGUOUS, detail="its sender was not heard of again")
+        return None
+
+    async def _failed(self, held: Claimed, failure: Failure, claimed_at: float) -> None:
         self.metrics.attempts.labels(held.channel, failure.kind.value).inc()
         if failure.kind is Class.AMBIGUOUS:
             self.metrics.ambiguous.labels(held.channel).inc()
-        fallback = self.routes.fallback_of(held.destination)
-        step = after(
-            failure,
-            self.patience,
-            plain=held.plain,
-            failures=held.failures,
-            waited=held.waited,
-            has_fallback=fallback is not None,
-            jitter=self.jitter(),
-        )
+        step, fallback = self._next(held, failure)
         log.warning(
             "delivery.failed",
             delivery=str(held.id),
             channel=held.channel,
             failure=failure.kind.value,
             attempt=held.attempt,
-            dead=step.dead,
+            state=step.state.value,
             rest_seconds=round(step.rest.total_seconds(), 1),
         )
+        is_channel = step.breaks_channel
         record = partial(
             ledger.failed,
+            composer=self.composers[held.kind],
             held=held,
             failure=failure,
             step=step,
             fallback=fallback,
-            version=subject.intervention.version,
-            routes=self.routes,
-            at=self.clock(),
+            admin=self.fallbacks.admin(held.channel if is_channel else held.destination),
+            now=self.clock(),
         )
         await self._record(claimed_at, record)
-        if step.dead:
+        self._count_end(held, step)
+
+    async def _give_up(
+        self,
+        held: Claimed,
+        failure: Failure,
+        step: Next,
+        fallback: Place | None,
+        *,
+        claimed_at: float | None = None,
+    ) -> None:
+        """End a delivery that is not tried, by what is known; None: nobody has claimed it."""
+        record = partial(
+            ledger.given_up,
+            composer=self.composers[held.kind],
+            held=held,
+            failure=failure,
+            step=step,
+            fallback=fallback,
+            is_claimed=claimed_at is not None,
+            now=self.clock(),
+        )
+        begun = time.monotonic() if claimed_at is None else claimed_at
+        if (await self._record(begun, record)).mine:
+            self._count_end(held, step)
+
+    def _count_end(self, held: Claimed, step: Next) -> None:
+        if step.dead and held.kind is not DeliveryKind.TEST:
             self.metrics.dead.labels(held.channel).inc()
 
-    async def _read(self, connection: AsyncConnection, held: Claimed) -> Subject:
-        intervention = await store.read(connection, held.intervention_id)
-        if intervention is None:
-            raise LookupError("a delivery outlived its intervention")
-        account = await store.read_account(connection, held.account_id)
-        told = await store.read_told(connection, held.intervention_id)
-        return Subject(
-            intervention=intervention,
-            account=account or Account(account_id=held.account_id, fields=AccountFields()),
-            told=told.get(held.destination),
-        )
+    def _next(self, held: Claimed, failure: Failure) -> tuple[Next, Place | None]:
+        """What follows, and who is told instead where it is the end."""
+        fallback = None if held.kind in _STAYS else self.fallbacks.after(held)
+        attempt = replace(self._attempt(held), has_fallback=fallback is not None)
+        step = after(failure, self.patience[held.channel], attempt, jitter=self.jitter())
+        return step, fallback
 
-    def _against(self, held: Claimed, subject: Subject) -> SuppressReason | None:
-        return still_wanted(
-            subject.intervention,
-            subject.told,
-            reason=held.reason,
-            account_lost=subject.account.is_lost,
-            for_owner=self.routes.reach(subject.intervention.owner, held.destination),
-        )
-
-    def _message(self, held: Claimed, subject: Subject) -> Message:
-        intervention, account = subject.intervention, subject.account
-        return Message(
-            delivery_id=held.id,
-            intervention_id=intervention.id,
-            created_at=self.clock(),
-            to=notices.address_of(held.destination),
-            why=held.reason,
-            account_id=account.account_id,
-            account_name=account.name,
-            reason=intervention.reason,
-            severity=intervention.severity,
-            summary=intervention.summary,
-            owner=intervention.owner,
-            due_at=intervention.due_at,
-            zone=calendar.zone_of(account.fields.timezone),
-            # The id of ours, not the account's: short, and inert in every format.
-            url=f"{self.console_url}/interventions/{intervention.id}",
-            risk=intervention.risk,
-            value_at_risk=intervention.value_at_risk,
-            renewal_date=intervention.renewal_date,
-            reasons=intervention.reasons,
+    def _attempt(self, held: Claimed) -> Attempt:
+        return Attempt(
+            waited=held.waited,
+            failures=held.failures,
+            channel_failures=held.channel_failures,
+            urgent=held.urgent,
             plain=held.plain,
+            threadless=held.threadless,
+            is_edit=held.kind is DeliveryKind.UPDATE,
+            is_test=held.kind is DeliveryKind.TEST,
         )
 
     async def _record(
@@ -237,12 +323,18 @@ class Sender:
                     log.warning("delivery.taken_over")
                 return recorded
 
+    async def _unless_away(self, stop: asyncio.Event, work: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            return await work()
+        except Exception as error:
+            if not database.is_away(error) and not database.is_transient(error):
+                raise
+            log.warning("delivery.away", cause=type(error).__name__)
+            await stopped_within(stop, _AWAY_SECONDS)
+            return True
 
-async def _first_of(stop: asyncio.Event, wake: asyncio.Event, seconds: float) -> None:
-    """Wait until one of them is set, or for so long."""
-    waits = [asyncio.create_task(event.wait()) for event in (stop, wake)]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+
+def _formed(message: Message, held: Claimed) -> Message:
+    """As it must be sent after what has failed before."""
+    formed = replace(message, plain=held.plain)
+    return replace(formed, thread=None, edit=False) if held.threadless else formed

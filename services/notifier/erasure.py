@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, select, text, update
+from sqlalchemy import and_, delete, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.notifier import endings, silences
+from services.notifier.domain.flags import OwnReason
 from services.notifier.domain.interventions import SYSTEM, Status
 from services.notifier.store import Entry
 from services.notifier.tables import (
@@ -20,6 +22,9 @@ from services.notifier.tables import (
     destinations,
     interventions,
     notices,
+    requests,
+    sentiments,
+    tasks,
     timeline,
 )
 from shared.messages import Erasure, OutcomeKind
@@ -32,17 +37,28 @@ async def hold_off(connection: AsyncConnection) -> None:
     await connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})"))
 
 
+async def begin(connection: AsyncConnection) -> None:
+    """Wait for those who hold off; before any account is locked, as they do."""
+    # A flag that was read before must not open an intervention after.
+    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+
+
 async def erase_accounts(
     connection: AsyncConnection, erasures: Mapping[str, Erasure], *, now: datetime
 ) -> None:
-    """Forget the accounts, and close what is open about them without a word."""
-    # A flag that was read before must not open an intervention after.
-    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    """Forget the accounts, and close what is open about them without a word.
+
+    After `begin`, with the accounts' agenda locked.
+    """
     for account_id, erasure in sorted(erasures.items()):
         await _forget_account(connection, account_id, erasure)
+        await _forget_sentiments(connection, account_id, erasure)
+        await silences.forget_account(connection, account_id)
+        await endings.forget_account(connection, account_id)
         ids = await _lock_interventions(connection, account_id, erasure)
         if ids:
-            await _forget_messages(connection, ids)
+            await _forget_messages(connection, account_id, ids)
+            await connection.execute(delete(tasks).where(tasks.c.intervention_id.in_(ids)))
             await _empty_interventions(connection, ids, now=now)
             await _tell(connection, account_id, ids, now=now)
 
@@ -76,33 +92,65 @@ async def _forget_account(connection: AsyncConnection, account_id: str, erasure:
     )
 
 
+async def _forget_sentiments(
+    connection: AsyncConnection, account_id: str, erasure: Erasure
+) -> None:
+    """What people said of it, and what they asked for."""
+    said, asked = sentiments.c, requests.c
+    await connection.execute(
+        delete(sentiments).where(said.account_id == account_id, said.at <= erasure.erased_at)
+    )
+    await connection.execute(
+        delete(requests).where(asked.account_id == account_id, asked.at <= erasure.erased_at)
+    )
+    told = timeline.c
+    await connection.execute(
+        delete(timeline).where(
+            told.account_id == account_id,
+            told.intervention_id.is_(None),
+            told.at <= erasure.erased_at,
+        )
+    )
+
+
 async def _lock_interventions(
     connection: AsyncConnection, account_id: str, erasure: Erasure
 ) -> Sequence[UUID]:
     """Those that stem from what is gone, and still say something of it."""
     row = interventions.c
+    # What people said is as old as their words; a flag as what it was raised from.
+    is_own = row.reason.in_([reason.value for reason in OwnReason])
     ids = await connection.scalars(
         select(row.id)
-        .where(row.account_id == account_id, row.flag_as_of <= erasure.flags_until, row.owner != "")
+        .where(
+            row.account_id == account_id,
+            row.owner != "",
+            or_(
+                row.flag_as_of <= erasure.flags_until,
+                and_(is_own, row.flag_as_of <= erasure.erased_at),
+            ),
+        )
         .order_by(row.id)
         .with_for_update()
     )
     return ids.all()
 
 
-async def _forget_messages(connection: AsyncConnection, ids: Sequence[UUID]) -> None:
+async def _forget_messages(
+    connection: AsyncConnection, account_id: str, ids: Sequence[UUID]
+) -> None:
+    sent = deliveries.c
     addresses = await connection.scalars(
         delete(deliveries)
-        .where(deliveries.c.intervention_id.in_(ids))
-        .returning(deliveries.c.destination)
+        .where(or_(sent.account_id == account_id, sent.intervention_id.in_(ids)))
+        .returning(sent.destination)
     )
     used = set(addresses)
     told = await connection.scalars(
-        delete(notices).where(notices.c.intervention_id.in_(ids)).returning(notices.c.destination)
+        delete(notices).where(notices.c.account_id == account_id).returning(notices.c.destination)
     )
     used.update(told)
-    # Whoever queues a message counts on its destination: wait for those that do so now.
-    await connection.execute(text("LOCK TABLE notifier.destinations IN SHARE ROW EXCLUSIVE MODE"))
+    # Where something is queued just now, its announcement makes the destination anew.
     to = destinations.c
     await connection.execute(
         delete(destinations).where(
@@ -134,6 +182,16 @@ async def _empty_interventions(
             summary="",
             reasons=[],
             acknowledged_by=None,
+            snoozed_until=None,
+            snooze_reason=None,
+            snoozed_by=None,
+            snoozed_at=None,
+            snooze_broken_at=None,
+            snooze_ended_at=None,
+            ends_at=None,
+            priority=0.0,
+            notice_by=None,
+            playbook=None,
             closed_at=func.coalesce(row.closed_at, now),
             closed_by=SYSTEM,
             outcome=func.coalesce(row.outcome, OutcomeKind.NO_ACTION_NEEDED.value),

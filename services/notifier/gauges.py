@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier.domain.interventions import Status
 from services.notifier.metrics import NotifierMetrics
-from services.notifier.notices import CHANNELS
-from services.notifier.tables import deliveries, destinations, interventions
+from services.notifier.routes import CHANNELS
+from services.notifier.tables import channels, deliveries, destinations, interventions
 from shared import database
 from shared import logging as logs
 from shared.clock import Clock
@@ -25,7 +25,7 @@ async def measure(
     """Until `stop`: set the gauges every ten seconds."""
     while not stop.is_set():
         try:
-            await _measure_once(engine, metrics, clock)
+            await measure_once(engine, metrics, clock)
         except Exception as error:
             if not database.is_away(error) and not database.is_transient(error):
                 raise
@@ -34,7 +34,7 @@ async def measure(
         await stopped_within(stop, _EVERY_SECONDS)
 
 
-async def _measure_once(engine: AsyncEngine, metrics: NotifierMetrics, clock: Clock) -> None:
+async def measure_once(engine: AsyncEngine, metrics: NotifierMetrics, clock: Clock) -> None:
     open_ones = interventions.c.status != Status.CLOSED.value
     waits = deliveries.c.state.in_(("pending", "sending"))
     async with engine.connect() as connection:
@@ -54,7 +54,10 @@ async def _measure_once(engine: AsyncEngine, metrics: NotifierMetrics, clock: Cl
             select(
                 deliveries.c.channel,
                 func.count().label("n"),
-                func.min(deliveries.c.due_at).label("oldest"),
+                # What is planned for later is not late.
+                func.min(deliveries.c.due_at)
+                .filter(deliveries.c.due_at <= func.now())
+                .label("oldest"),
             )
             .where(waits)
             .group_by(deliveries.c.channel)
@@ -66,9 +69,15 @@ async def _measure_once(engine: AsyncEngine, metrics: NotifierMetrics, clock: Cl
             .group_by(destinations.c.channel)
         )
         refusing = {row.channel: row.n for row in broken}
+        dead_channels = await connection.scalars(
+            select(channels.c.channel).where(channels.c.broken_since.is_not(None))
+        )
+        refused = set(dead_channels)
     for channel in CHANNELS:
         found = by_channel.get(channel)
         metrics.pending.labels(channel).set(0 if found is None else found.n)
         metrics.broken.labels(channel).set(refusing.get(channel, 0))
-    oldest = min((row.oldest for row in by_channel.values()), default=None)
+        metrics.integration_broken.labels(channel).set(channel in refused)
+    due = (row.oldest for row in by_channel.values() if row.oldest is not None)
+    oldest = min(due, default=None)
     metrics.set_oldest_due(oldest, clock)

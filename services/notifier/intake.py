@@ -1,23 +1,28 @@
 """Takes flags and account records in; the handler of the worker's loop.
 
-Order of effects, one transaction per batch: 1 position, 2 intervention, 3 timeline, 4 delivery rows
-and outcomes. Counters and the senders hear of it after the commit.
+Order of effects, one transaction per batch: 1 position, 2 the accounts are locked, 3 signals (see
+`taking`), 4 the look, which stores deliveries. Counters and senders hear of it after the commit.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.notifier import erasure, notices, outcomes, store
-from services.notifier.domain import calendar, interventions
-from services.notifier.domain.interventions import SYSTEM, Assignment, Intervention, Taken
+from services.notifier import agenda, erasure, looks, store, taking
+from services.notifier.composing import Decided
+from services.notifier.domain import signals, steps
+from services.notifier.domain.interventions import Taken, come_back
+from services.notifier.domain.openings import new_owner
+from services.notifier.domain.priority import notice_by
 from services.notifier.metrics import NotifierMetrics
-from services.notifier.notices import Decided, Routes
+from services.notifier.situations import Desk
 from services.notifier.store import Account, Entry
 from services.notifier.tables import log_positions, outbox
+from services.notifier.taking import Locked, Staff
 from shared import outbox as outboxes
 from shared.clock import Clock
 from shared.errors import InvalidMessage
@@ -44,24 +49,10 @@ _MAX_ID = 500
 _MAX_AMOUNT = Decimal(10) ** 15
 _MAX_NUMBER = 2**31 - 1
 _SCORING = "scoring"
+_DIRECTORY = "directory"
 
-_ENTRIES = {
-    Taken.OPENED: Entry.OPENED,
-    Taken.REOPENED: Entry.REOPENED,
-    Taken.WORSENED: Entry.WORSENED,
-    Taken.RECOVERED: Entry.RECOVERED,
-    Taken.CLOSED: Entry.CLOSED,
-    Taken.ACCOUNT_LOST: Entry.ACCOUNT_LOST,
-}
-
-
-@dataclass(slots=True, kw_only=True)
-class _Effects:
-    """What a transaction did, told to the counters once it is committed."""
-
-    taken: list[Taken] = field(default_factory=list)
-    closed: list[Intervention] = field(default_factory=list)
-    decided: Decided = field(default_factory=Decided)
+_WIN_BACK_WITHIN = timedelta(days=90)
+"""Who left before that is history: a directory that comes with it is no work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +60,8 @@ class Intake:
     """Handler of the topics `flags` and `accounts` (see `shared.log.worker.Handler`)."""
 
     engine: AsyncEngine
-    routes: Routes
+    staff: Staff
+    desk: Desk
     metrics: NotifierMetrics
     clock: Clock
     wake: Callable[[], None]
@@ -80,16 +72,14 @@ class Intake:
             return await claim(connection, log_positions, partition)
 
     async def take_in(self, batch: Batch, held: Claim) -> None:
-        effects = _Effects()
         async with self.engine.begin() as connection:
             await advance(connection, log_positions, batch, held)
             if batch.partition.topic == ACCOUNTS:
-                await self._take_accounts(connection, batch.records, effects)
+                locked, decided = await self._take_accounts(connection, batch.records)
             else:
-                await erasure.hold_off(connection)
-                for flag in [_flag(record) for record in batch.records]:
-                    await self._take_flag(connection, flag, effects)
-        self._count(effects)
+                locked, decided = await self._take_flags(connection, batch.records)
+        locked.effects.count(self.metrics)
+        self.metrics.decided(decided)
         self.wake()
 
     async def set_aside(self, batch: Batch, held: Claim, error: InvalidMessage) -> None:
@@ -99,128 +89,129 @@ class Intake:
             await outboxes.put(connection, outbox, REJECTED, [record])
         self.wake()
 
-    async def _take_flag(self, connection: AsyncConnection, flag: Flag, effects: _Effects) -> None:
-        account = await store.read_account(connection, flag.account)
-        if account is not None and account.was_erased_after(flag.as_of):
-            effects.taken.append(Taken.ERASED)
-            return
-        taken, subject = await self._apply(connection, flag, account)
-        effects.taken.append(taken)
-        if subject is None:
-            return
-        if entry := _ENTRIES.get(taken):
-            by = SYSTEM if taken is Taken.CLOSED else _SCORING
-            detail = {
-                "summary": subject.summary,
-                "severity": subject.severity.value,
-                "outcome": None if subject.outcome is None else subject.outcome.value,
-            }
-            await store.tell(connection, subject, entry, by=by, at=self.clock(), **detail)
-        if taken is Taken.CLOSED:
-            await outcomes.publish(connection, subject)
-            effects.closed.append(subject)
-        await self._decide(connection, subject, account, effects)
-
-    async def _apply(
-        self, connection: AsyncConnection, flag: Flag, account: Account | None
-    ) -> tuple[Taken, Intervention | None]:
+    async def _take_flags(
+        self, connection: AsyncConnection, records: Sequence[StoredRecord]
+    ) -> tuple[Locked, Decided]:
+        flags = [_flag(record) for record in records]
+        await erasure.hold_off(connection)
         now = self.clock()
-        fields = account.fields if account else AccountFields()
-        due = calendar.due_at(
-            interventions.severity_of(flag), now=now, zone=calendar.zone_of(fields.timezone)
-        )
-        assignment = Assignment(owner=self._owner(fields), due_at=due)
-        # The second try sees what another replica has committed since the first look.
-        for _ in range(2):
-            current = await store.newest(
-                connection, account_id=flag.account, kind=flag.stage, reason=flag.reason
-            )
-            if current and account and account.was_erased_after(current.seen.as_of):
-                current = None  # What was erased is not reopened: the account starts afresh.
-            taken, subject = interventions.take(
-                current,
-                flag,
-                new_id=_id(flag),
-                assignment=assignment,
-                account_lost=account is not None and account.is_lost,
-                now=now,
-            )
-            if subject is None:
-                return taken, None
-            save = store.add if taken is Taken.OPENED else store.change
-            if await save(connection, subject):
-                return taken, subject
-        raise RuntimeError("an intervention changed although it was locked")
+        ids = {flag.account for flag in flags}
+        locked = await taking.lock(connection, ids, self.staff, now=now)
+        for flag in flags:
+            account = locked.accounts.get(flag.account)
+            if account is not None and account.was_erased_after(flag.as_of):
+                locked.effects.taken.append(Taken.ERASED)
+                continue
+            taken, _ = await locked.take(signals.of_flag(flag), by=_SCORING)
+            locked.effects.taken.append(taken)
+        changed = sorted(locked.effects.changed)
+        return locked, await looks.look(connection, changed, self.desk, now=now)
 
     async def _take_accounts(
-        self, connection: AsyncConnection, records: Sequence[StoredRecord], effects: _Effects
-    ) -> None:
-        newest: dict[str, AccountRecord] = {}
-        erasures: dict[str, Erasure] = {}
-        for record in records:
-            if record.value is None:
-                account_id = record.key.decode("utf-8", "replace")
-                _check_id("account", account_id)
-                newest.pop(account_id, None)
-                erasures[account_id] = _erasure(record)
-                continue
-            message = _account(record)
-            newest[message.account] = message
+        self, connection: AsyncConnection, records: Sequence[StoredRecord]
+    ) -> tuple[Locked, Decided]:
+        newest, erasures = _sorted_out(records)
+        now = self.clock()
+        # All at once, in one order, so that two transactions cannot wait for each other.
+        ids = {*newest, *erasures}
         if erasures:
-            await erasure.erase_accounts(connection, erasures, now=self.clock())
-        # One order in every transaction, so that two of them cannot wait for each other.
+            await erasure.begin(connection)
+            await agenda.lock(connection, ids)
+            await erasure.erase_accounts(connection, erasures, now=now)
+        locked = await taking.lock(connection, ids, self.staff, now=now)
         ordered = [newest[account_id] for account_id in sorted(newest)]
+        before = dict(locked.accounts)
         saved = await store.save_accounts(connection, ordered)
-        for subject in await store.open_of_accounts(connection, sorted(saved)):
-            account = saved[subject.account_id]
-            await self._reassign(connection, subject, account, effects)
+        locked.accounts.update(saved)
+        for account_id, account in sorted(saved.items()):
+            old = before.get(account_id)
+            known = old if old and old.fields != AccountFields() else None
+            await _follow_directory(locked, known, account)
+            await _follow_loss(locked, known, account, newest[account_id])
+        changed = sorted(erasures.keys() | {one for one in saved if locked.open_of(one)})
+        return locked, await looks.look(connection, changed, self.desk, now=now)
 
-    async def _reassign(
-        self,
-        connection: AsyncConnection,
-        subject: Intervention,
-        account: Account,
-        effects: _Effects,
-    ) -> None:
-        moved = interventions.reassign(subject, owner=self._owner(account.fields))
-        if moved is None or not await store.change(connection, moved):
-            return
-        detail = {"from": subject.owner, "to": moved.owner}
-        await store.tell(
-            connection, moved, Entry.OWNER_CHANGED, by=_SCORING, at=self.clock(), **detail
-        )
-        await self._decide(connection, moved, account, effects)
 
-    async def _decide(
-        self,
-        connection: AsyncConnection,
-        subject: Intervention,
-        account: Account | None,
-        effects: _Effects,
-    ) -> None:
-        decided = await notices.decide(
-            connection,
+async def _follow_directory(locked: Locked, before: Account | None, account: Account) -> None:
+    """A new owner, and a new last day for notice, go on to what is open."""
+    for subject in locked.open_of(account.account_id):
+        owner = new_owner(
             subject,
-            routes=self.routes,
-            account_lost=account is not None and account.is_lost,
+            before=before.fields if before else AccountFields(),
+            after=account.fields,
+            roster=locked.roster,
+            open_counts=locked.open_counts,
+            now=locked.now,
         )
-        effects.decided = effects.decided.plus(decided)
+        moved = None if owner is None else steps.hand_over(subject, owner=owner)
+        if moved is not None:
+            moved = await locked.change(moved)
+            await locked.move_tasks(moved)
+            detail = {"from": subject.owner, "to": moved.owner}
+            await store.tell(
+                locked.connection,
+                moved,
+                Entry.OWNER_CHANGED,
+                by=_DIRECTORY,
+                at=locked.now,
+                **detail,
+            )
+        elif subject.notice_by != notice_by(account.fields):
+            await locked.change(replace(subject, version=subject.version + 1))
 
-    def _owner(self, fields: AccountFields) -> str:
-        return (fields.owner or "").strip() or self.routes.fallback_owner
 
-    def _count(self, effects: _Effects) -> None:
-        for taken in effects.taken:
-            self.metrics.flags_consumed.labels(taken.value).inc()
-        for subject in effects.closed:
-            self.metrics.outcomes.labels(str(subject.outcome), subject.reason.value).inc()
-        self.metrics.decided(effects.decided)
+async def _follow_loss(
+    locked: Locked, before: Account | None, account: Account, record: AccountRecord
+) -> None:
+    """An account that leaves is to be won back; what was open about one that returns goes on."""
+    was_lost = before is not None and before.is_lost
+    # What came with the directory as lost was lost before anybody watched it.
+    if before is None or was_lost == account.is_lost:
+        return
+    entry = Entry.ACCOUNT_LOST if account.is_lost else Entry.ACCOUNT_BACK
+    for subject in locked.open_of(account.account_id):
+        await store.tell(locked.connection, subject, entry, by=_DIRECTORY, at=locked.now)
+        if not account.is_lost and (step := come_back(subject, now=locked.now)):
+            await locked.settle(*step)
+    if account.is_lost and _is_history(account.fields, locked.now):
+        return
+    signal = signals.of_loss(
+        account.account_id,
+        account.fields,
+        change_id=_loss_id(record),
+        is_lost=account.is_lost,
+        at=record.updated_at,
+    )
+    await locked.take(signal, by=_DIRECTORY)
 
 
-def _id(flag: Flag) -> UUID:
-    """The same flag opens the same intervention, however often it is replayed."""
-    parts = (flag.account, flag.stage, flag.reason, flag.flag_id, flag.as_of.isoformat())
-    return uuid5(NAMESPACE_URL, "\0".join(("perennial:intervention", *parts)))
+def _is_history(fields: AccountFields, now: datetime) -> bool:
+    left = fields.churned_at
+    return left is not None and left < (now - _WIN_BACK_WITHIN).date()
+
+
+def _loss_id(record: AccountRecord) -> UUID:
+    """The same record says the same, however often it comes."""
+    name = f"perennial:loss:{record.account}\0{record.updated_at.isoformat()}"
+    return uuid5(NAMESPACE_URL, name)
+
+
+def _sorted_out(
+    records: Sequence[StoredRecord],
+) -> tuple[dict[str, AccountRecord], dict[str, Erasure]]:
+    """The newest record of each account, and the erasures that came before it."""
+    newest: dict[str, AccountRecord] = {}
+    erasures: dict[str, Erasure] = {}
+    for record in records:
+        if record.value is None:
+            account_id = record.key.decode("utf-8", "replace")
+            _check_id("account", account_id)
+            newest.pop(account_id, None)
+            erasures[account_id] = _erasure(record)
+            continue
+        message = _account(record)
+        newest[message.account] = message
+    return newest, erasures
 
 
 def _flag(record: StoredRecord) -> Flag:

@@ -1,7 +1,8 @@
 """Writes down what became of an attempt, and what follows; one transaction each.
 
-The intervention is locked first, as intake and console do: what changed while the message was
-under way is seen here, and decided anew.
+What the delivery is about is locked first, as whoever decides does: what changed while the message
+was under way is seen here, and decided anew. Its destination is freed last, so that nobody who
+sends waits for a decision.
 """
 
 from dataclasses import dataclass, field
@@ -9,14 +10,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.notifier import notices, queue, store
-from services.notifier.channels import Receipt
-from services.notifier.domain.attempts import Failure, Next
-from services.notifier.domain.interventions import SYSTEM, Intervention
-from services.notifier.domain.policy import NotifyReason, SuppressReason, Told
-from services.notifier.notices import Decided, Route, Routes
-from services.notifier.queue import Claimed
-from services.notifier.store import Entry
+from services.notifier import queue, rests
+from services.notifier.channels import Message, Receipt
+from services.notifier.composing import Claimed, Composer, Decided, DeliveryKind, Place, Planned
+from services.notifier.domain.attempts import Failure, Next, State
+from services.notifier.domain.policy import NotifyReason, SuppressReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,98 +26,140 @@ class Recorded:
 
 async def sent(
     connection: AsyncConnection,
+    composer: Composer,
     *,
     held: Claimed,
+    message: Message,
     receipt: Receipt,
-    told: Told,
     pace: timedelta,
-    routes: Routes,
-    at: datetime,
+    now: datetime,
 ) -> Recorded:
-    """The destination has been told `told`; what has changed since is decided now."""
-    subject = await _locked(connection, held)
-    if not await queue.record_sent(connection, held, receipt, pace=pace):
-        return Recorded(mine=False)
-    await store.save_told(connection, subject.id, held.destination, told)
-    await _tell(connection, subject, Entry.NOTIFIED, held, reason=held.reason.value, at=at)
-    return Recorded(mine=True, decided=await _decide(connection, subject, routes))
+    """The destination has taken `message`; what has changed since is decided now."""
+    await composer.lock(connection, held)
+    recorded = Recorded(mine=await queue.record_sent(connection, held, receipt))
+    if recorded.mine:
+        decided = await composer.accepted(connection, held, message, receipt, now=now)
+        recorded = Recorded(mine=True, decided=decided)
+    await rests.after_sent(connection, held, pace=pace)
+    return recorded
 
 
 async def suppressed(
     connection: AsyncConnection,
+    composer: Composer,
     *,
     held: Claimed,
     against: SuppressReason,
-    version: int,
-    routes: Routes,
-    at: datetime,
+    now: datetime,
 ) -> Recorded:
-    """It was not wanted at `version` of the intervention; a later one is decided anew."""
-    subject = await _locked(connection, held)
-    if not await queue.record_suppressed(connection, held, against):
-        return Recorded(mine=False)
-    await _tell(connection, subject, Entry.SUPPRESSED, held, reason=against.value, at=at)
-    if subject.version == version:
-        return Recorded(mine=True)
-    return Recorded(mine=True, decided=await _decide(connection, subject, routes))
+    """It was not wanted any more when it was its turn."""
+    await composer.lock(connection, held)
+    recorded = Recorded(mine=await queue.record_suppressed(connection, held, against))
+    if recorded.mine:
+        decided = await composer.ended(connection, held, against, now=now)
+        recorded = Recorded(mine=True, decided=decided)
+    await rests.after_nothing(connection, held)
+    return recorded
 
 
 async def failed(
     connection: AsyncConnection,
+    composer: Composer,
     *,
     held: Claimed,
     failure: Failure,
     step: Next,
-    fallback: Route | None,
-    version: int,
-    routes: Routes,
-    at: datetime,
+    fallback: Place | None,
+    admin: Place | None,
+    now: datetime,
 ) -> Recorded:
-    """The attempt failed; a delivery that is given up goes on to the fallback."""
-    subject = await _locked(connection, held)
+    """The attempt failed; what is given up goes on to the fallback, what is broken to the admin."""
+    await composer.lock(connection, held)
+    recorded = await _fail(connection, composer, held, failure, step, fallback, now=now)
+    broken = await rests.after_failed(connection, held, failure, step)
+    if not recorded.mine or broken is None or admin is None:
+        return recorded
+    # Its lock is held already: no other sender tells of the same outage.
+    told = await _put(connection, _outage(held, broken, failure, admin, now=now))
+    return Recorded(mine=True, decided=recorded.decided.plus(told))
+
+
+async def given_up(
+    connection: AsyncConnection,
+    composer: Composer,
+    *,
+    held: Claimed,
+    failure: Failure,
+    step: Next,
+    fallback: Place | None,
+    is_claimed: bool,
+    now: datetime,
+) -> Recorded:
+    """It was not tried: its destination is known to be broken, or has failed for too long."""
+    await composer.lock(connection, held)
+    if not is_claimed and not await queue.take_over(connection, held):
+        return Recorded(mine=False)
+    recorded = await _fail(connection, composer, held, failure, step, fallback, now=now)
+    await rests.after_nothing(connection, held)
+    return recorded
+
+
+async def _fail(
+    connection: AsyncConnection,
+    composer: Composer,
+    held: Claimed,
+    failure: Failure,
+    step: Next,
+    fallback: Place | None,
+    *,
+    now: datetime,
+) -> Recorded:
     if not await queue.record_failed(connection, held, failure, step):
         return Recorded(mine=False)
-    if not step.dead:
+    if step.state is State.PENDING:
         return Recorded(mine=True)
-    await _tell(connection, subject, Entry.NOT_DELIVERED, held, reason=failure.kind.value, at=at)
-    decided = Decided()
-    why = NotifyReason.UNDELIVERED
-    if fallback is not None and await notices.queue(connection, subject, fallback, why):
-        decided = Decided(queued=((fallback.channel, why),))
-    if subject.version != version:
-        decided = decided.plus(await _decide(connection, subject, routes))
+    decided = await composer.ended(connection, held, failure, now=now)
+    if step.dead and fallback is not None:
+        decided = decided.plus(await _put(connection, _instead(held, fallback, now=now)))
     return Recorded(mine=True, decided=decided)
 
 
-async def _locked(connection: AsyncConnection, held: Claimed) -> Intervention:
-    subject = await store.read(connection, held.intervention_id, lock=True)
-    if subject is None:
-        raise LookupError("a delivery outlived its intervention")
-    return subject
+async def _put(connection: AsyncConnection, planned: Planned) -> Decided:
+    if not await queue.put(connection, planned):
+        return Decided()
+    return Decided(queued=((planned.channel, planned.reason),))
 
 
-async def _decide(connection: AsyncConnection, subject: Intervention, routes: Routes) -> Decided:
-    account = await store.read_account(connection, subject.account_id)
-    lost = account is not None and account.is_lost
-    return await notices.decide(connection, subject, routes=routes, account_lost=lost)
+def _instead(held: Claimed, place: Place, *, now: datetime) -> Planned:
+    return Planned(
+        kind=held.kind,
+        dedupe_key=f"fallback:{held.id}:{place.destination}",
+        group_key=held.group_key,
+        channel=place.channel,
+        destination=place.destination,
+        recipient=place.recipient,
+        reason=NotifyReason.UNDELIVERED,
+        due_at=now,
+        urgent=held.urgent,
+        priority=held.priority,
+        account_id=held.account_id,
+        intervention_id=held.intervention_id,
+        subject=held.subject,
+        tried=(*held.tried, held.destination),
+    )
 
 
-async def _tell(
-    connection: AsyncConnection,
-    subject: Intervention,
-    entry: Entry,
-    held: Claimed,
-    *,
-    reason: str,
-    at: datetime,
-) -> None:
-    await store.tell(
-        connection,
-        subject,
-        entry,
-        by=SYSTEM,
-        at=at,
-        channel=held.channel,
-        to=notices.address_of(held.destination),
-        reason=reason,
+def _outage(
+    held: Claimed, broken: str, failure: Failure, place: Place, *, now: datetime
+) -> Planned:
+    return Planned(
+        kind=DeliveryKind.OUTAGE,
+        dedupe_key=f"outage:{broken}:{held.id}:{held.attempt}",
+        group_key=f"outage:{broken}",
+        channel=place.channel,
+        destination=place.destination,
+        recipient=place.recipient,
+        reason=NotifyReason.UNDELIVERED,
+        due_at=now,
+        subject={"broken": broken, "class": failure.kind.value, "detail": failure.detail},
     )

@@ -5,10 +5,12 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.notifier.composing import Decided
 from services.notifier.domain.attempts import Class
+from services.notifier.domain.flags import OwnReason
 from services.notifier.domain.interventions import Taken
 from services.notifier.domain.policy import NotifyReason, SuppressReason
-from services.notifier.notices import CHANNELS, Decided
+from services.notifier.routes import CHANNELS
 from shared.clock import Clock
 from shared.messages import Band, FlagReason, OutcomeKind
 from shared.telemetry import PIPELINE_BUCKETS
@@ -41,6 +43,9 @@ class NotifierMetrics:
         self.attempts = counter(
             "delivery_attempts_total", "Attempts, by how they ended.", "channel", "class"
         )
+        self.digest_late = gauge(
+            "digest_late_seconds", "How long after its time the last digest was queued."
+        )
         self.dead = counter("deliveries_dead_total", "Deliveries given up.", "channel")
         self.ambiguous = counter(
             "deliveries_ambiguous_total", "Attempts of which nobody knows the end.", "channel"
@@ -51,6 +56,11 @@ class NotifierMetrics:
         )
         self.broken = gauge(
             "destinations_broken", "Destinations that refuse us until somebody acts.", "channel"
+        )
+        self.integration_broken = gauge(
+            "integration_broken",
+            "1 where a whole channel refuses us: a token, a password, a certificate.",
+            "channel",
         )
         self.flag_to_delivery = Histogram(
             "perennial_flag_to_delivery_seconds",
@@ -67,6 +77,11 @@ class NotifierMetrics:
         )
         self.outcomes = counter(
             "outcomes_total", "Interventions closed, by outcome.", "outcome", "reason"
+        )
+        self.files_rejected = gauge(
+            "files_rejected",
+            "1 while what a file says now is refused; the last good holds.",
+            "files",
         )
         self._preset()
 
@@ -100,8 +115,11 @@ class NotifierMetrics:
             self.ambiguous.labels(channel)
             self.pending.labels(channel)
             self.broken.labels(channel)
+            self.integration_broken.labels(channel)
             self.flag_to_delivery.labels(channel)
         for outcome in OutcomeKind:
-            for flag in FlagReason:
-                self.outcomes.labels(outcome.value, flag.value)
+            for reason in (*FlagReason, *OwnReason):
+                self.outcomes.labels(outcome.value, reason.value)
+        for files in ("team", "playbooks"):
+            self.files_rejected.labels(files)
         self.set_open({})

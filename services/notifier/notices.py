@@ -1,192 +1,385 @@
-"""Turns the state of an intervention into deliveries: for each destination a reason, or why not.
+"""Notices: an account's open interventions, told to one destination, and kept current there.
 
-Called after every change, in its transaction, with the intervention locked: what counts is what
-each destination was told last, so it does not matter how often, or why, somebody asks.
+A decision waits as a delivery until it is due, and is taken anew when it is sent: what is over by
+then is not told, what came meanwhile is. What was told is written once a channel has accepted it.
 """
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from uuid import NAMESPACE_URL, UUID, uuid5
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.notifier import store
-from services.notifier.domain.interventions import Intervention
-from services.notifier.domain.policy import (
-    NotifyReason,
-    SuppressReason,
-    still_wanted,
-    why_notify,
+from services.notifier import agenda, items, looks, notice_rows, situations, store
+from services.notifier.channels import Item, Message, Receipt, Thread
+from services.notifier.composing import Claimed, Decided, DeliveryKind, address_of
+from services.notifier.domain.attempts import Failure
+from services.notifier.domain.decisions import Decision
+from services.notifier.domain.interventions import SYSTEM
+from services.notifier.domain.notice import (
+    Member,
+    Notice,
+    Told,
+    heard,
+    is_outdated,
+    kept_current,
+    news_of,
+    unsent,
+    why_member,
 )
-from services.notifier.settings import is_mail_address
-from services.notifier.tables import deliveries, destinations
-
-SLACK = "slack"
-EMAIL = "email"
-CHANNELS = (SLACK, EMAIL)
-SLACK_DESTINATION = "slack:webhook"
-_WAITING = ("pending", "sending")
+from services.notifier.domain.policy import NotifyReason, SuppressReason
+from services.notifier.situations import Crowds, Desk, Group, Situation
+from services.notifier.store import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One place a message goes to, such as `email:anna@example.com`."""
+class Telling(Message):
+    """A message, and what its destination will have been told by it."""
 
-    channel: str
-    destination: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Routes:
-    """Where an owner is reached; which channels there are is the operator's choice."""
-
-    slack: bool
-    email: bool
-    fallback_owner: str
-
-    def of(self, owner: str) -> Sequence[Route]:
-        found = []
-        if self.slack:
-            found.append(Route(channel=SLACK, destination=SLACK_DESTINATION))
-        if self.email:
-            # An owner without a usable address must not mean that nobody is told.
-            address = owner if is_mail_address(owner) else self.fallback_owner
-            found.append(_mail(address))
-        return found
-
-    def reach(self, owner: str, destination: str) -> bool:
-        """Whether a message about work of `owner` belongs to `destination`."""
-        known = [route.destination for route in self.of(owner)]
-        return destination in known or destination == _mail(self.fallback_owner).destination
-
-    def fallback_of(self, destination: str) -> Route | None:
-        """Who is told instead where `destination` refuses; None at the end of the chain.
-
-        Slack has none: whoever has e-mail too is told there anyway.
-        """
-        fallback = _mail(self.fallback_owner)
-        if not destination.startswith(f"{EMAIL}:") or destination == fallback.destination:
-            return None
-        return fallback
+    told: Mapping[UUID, Told] = field(default_factory=dict)
+    shown: Mapping[UUID, str] = field(default_factory=dict)
+    standing: frozenset[UUID] = frozenset()
+    """All that stood, muted or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
-    """What was decided, for the counters."""
+class Notices:
+    """Composer of `DeliveryKind.NOTICE` and `DeliveryKind.UPDATE`."""
 
-    queued: tuple[tuple[str, NotifyReason], ...] = ()
-    suppressed: tuple[SuppressReason, ...] = ()
+    desk: Desk
 
-    def plus(self, other: "Decided") -> "Decided":
-        return Decided(
-            queued=self.queued + other.queued, suppressed=self.suppressed + other.suppressed
-        )
+    async def lock(self, connection: AsyncConnection, held: Claimed) -> None:
+        await agenda.lock(connection, [_account_of(held)])
 
+    async def compose(
+        self, connection: AsyncConnection, held: Claimed, *, now: datetime
+    ) -> Message | SuppressReason:
+        situation = await self._situation(connection, held, now=now)
+        group = self._group(situation, held, now=now)
+        if group is None:
+            is_open = any(subject.is_open for subject in situation.subjects.values())
+            return SuppressReason.REASSIGNED if is_open else SuppressReason.NO_LONGER_WANTED
+        if held.kind is DeliveryKind.UPDATE:
+            if not is_outdated(group.notice, group.members):
+                return SuppressReason.ALREADY_TOLD
+            return await self._update(connection, held, situation, group, now=now)
+        if held.tried:
+            return await self._instead(connection, held, situation, group, now=now)
+        # Whoever asks again for what was given up wants it.
+        group = replace(group, notice=replace(group.notice, gave_up=None))
+        decision = await self._decide(connection, group, now=now)
+        if decision.reason is None:
+            return _why_not(decision, group)
+        return await self._notice(connection, held, situation, group, decision.reason, now=now)
 
-def address_of(destination: str) -> str:
-    return destination.partition(":")[2]
-
-
-async def decide(
-    connection: AsyncConnection, subject: Intervention, *, routes: Routes, account_lost: bool
-) -> Decided:
-    """Queue what each destination must be told now; store what is suppressed with its reason."""
-    told = await store.read_told(connection, subject.id)
-    waiting = set(
-        await connection.scalars(
-            select(deliveries.c.destination).where(
-                deliveries.c.intervention_id == subject.id, deliveries.c.state.in_(_WAITING)
+    async def accepted(
+        self,
+        connection: AsyncConnection,
+        held: Claimed,
+        message: Message,
+        receipt: Receipt,
+        *,
+        now: datetime,
+    ) -> Decided:
+        news = [item for item in message.items if item.is_news]
+        if held.kind is DeliveryKind.NOTICE:
+            await tell_items(connection, held, news, now=now)
+        if held.tried or not isinstance(message, Telling):
+            return Decided()  # A word to somebody else changes nothing for who should have heard.
+        situation = await self._situation(connection, held, now=now)
+        notice = _notice_at(situation, held.destination)
+        notice = replace(notice, seq=notice.seq + 1)
+        if held.kind is DeliveryKind.UPDATE:
+            notice = kept_current(notice, message.told, message.shown, standing=message.standing)
+        else:
+            notice = heard(
+                notice,
+                message.told,
+                standing=message.standing,
+                is_repeat=message.why is NotifyReason.REPEAT,
+                now=now,
             )
+        if message.thread is None:
+            notice = begun(notice, message.shown, receipt)
+        await notice_rows.save(connection, [notice])
+        # Its account is locked: nothing but this notice has changed since it was read.
+        found = {notice.account_id: situation.with_notice(notice)}
+        return await looks.look_at(connection, found, self.desk, now=now)
+
+    async def ended(
+        self,
+        connection: AsyncConnection,
+        held: Claimed,
+        why: SuppressReason | Failure,
+        *,
+        now: datetime,
+    ) -> Decided:
+        account_id = _account_of(held)
+        known = []
+        if isinstance(why, SuppressReason):
+            known.append((held.destination, why))
+            await _tell_ended(connection, held, Entry.SUPPRESSED, why.value, now=now)
+        else:
+            await _tell_ended(connection, held, Entry.NOT_DELIVERED, why.kind.value, now=now)
+        if held.tried:
+            return Decided()
+        situation = await self._situation(connection, held, now=now)
+        group = self._group(situation, held, now=now)
+        notice = group.notice if group else _notice_at(situation, held.destination)
+        notice = replace(notice, seq=notice.seq + 1)
+        if group is not None and isinstance(why, Failure):
+            notice = _given_up(notice, held, group)
+        elif held.may_be_known and _was_an_end(held, why):
+            # Who may have heard that it is over must hear that it is not.
+            notice = unsent(notice)
+        await notice_rows.save(connection, [notice])
+        found = {account_id: situation.with_notice(notice)}
+        return await looks.look_at(connection, found, self.desk, now=now, known=known)
+
+    async def _situation(
+        self, connection: AsyncConnection, held: Claimed, *, now: datetime
+    ) -> Situation:
+        account_id = _account_of(held)
+        return (await situations.read(connection, [account_id], now=now))[account_id]
+
+    def _group(self, situation: Situation, held: Claimed, *, now: datetime) -> Group | None:
+        """Of the destination; of the one that refused it first, where this is a fallback."""
+        destination = held.tried[0] if held.tried else held.destination
+        roster = self.desk.staff.roster()
+        return situations.group_at(situation, destination, self.desk, roster, now=now)
+
+    async def _decide(
+        self, connection: AsyncConnection, group: Group, *, now: datetime
+    ) -> Decision:
+        roster = self.desk.staff.roster()
+        decision = situations.decided(group, self.desk, roster, Crowds(), now=now)
+        if not situations.may_be_crowded_out(decision):
+            return decision
+        recipients = {group.place.recipient.lower()}
+        crowded = await situations.crowds(connection, recipients, self.desk.storm, now=now)
+        return situations.decided(group, self.desk, roster, crowded, now=now)
+
+    async def _notice(
+        self,
+        connection: AsyncConnection,
+        held: Claimed,
+        situation: Situation,
+        group: Group,
+        reason: NotifyReason,
+        *,
+        now: datetime,
+    ) -> Telling:
+        notice = group.notice
+        if reason is NotifyReason.RECOVERED:
+            shown = [one for one in group.members if one.id in notice.told]
+            news = {one.id for one in shown}
+        else:
+            shown = [one for one in group.members if one.is_visible]
+            new = {one.id for one in shown if why_member(notice, one) is not None}
+            news = new or {one.id for one in shown}  # A reminder is about all of them.
+        found = await self.show(connection, situation, shown, news, now=now)
+        return self.telling(
+            held,
+            group,
+            found,
+            why=reason,
+            thread=_thread(notice) if notice.told else None,
+            told={one.id: one.state for one in shown if one.is_visible},
+            now=now,
         )
-    )
-    found = routes.of(subject.owner)
-    if not found and why_notify(subject, None) is not None:
-        nowhere = Route(channel="none", destination="none")
-        return await _suppress(
-            connection, subject, nowhere, NotifyReason.FIRST, SuppressReason.NO_DESTINATION
+
+    async def _update(
+        self,
+        connection: AsyncConnection,
+        held: Claimed,
+        situation: Situation,
+        group: Group,
+        *,
+        now: datetime,
+    ) -> Telling:
+        notice = group.notice
+        shown = [one for one in group.members if one.is_visible or one.id in notice.shown]
+        found = await self.show(connection, situation, shown, {one.id for one in shown}, now=now)
+        telling = self.telling(
+            held,
+            group,
+            found,
+            why=NotifyReason.UPDATED,
+            thread=_thread(notice),
+            told={one.id: one.state for one in shown if one.is_visible},
+            now=now,
         )
-    decided = Decided()
-    for route in found:
-        if route.destination in waiting:
-            continue
-        mine = told.get(route.destination)
-        elsewhere = next((told[other] for other in told if other != route.destination), None)
-        reason = why_notify(subject, mine, told_elsewhere=elsewhere)
-        if reason is None:
-            continue
-        against = still_wanted(subject, mine, reason=reason, account_lost=account_lost)
-        if against is not None:
-            decided = decided.plus(await _suppress(connection, subject, route, reason, against))
-        elif await queue(connection, subject, route, reason):
-            decided = decided.plus(Decided(queued=((route.channel, reason),)))
-    return decided
+        return replace(telling, edit=True, shown={one.id: one.looks for one in shown})
+
+    async def _instead(
+        self,
+        connection: AsyncConnection,
+        held: Claimed,
+        situation: Situation,
+        group: Group,
+        *,
+        now: datetime,
+    ) -> Telling | SuppressReason:
+        """To somebody else, as those who should have heard could not be reached."""
+        roster = self.desk.staff.roster()
+        own = situations.group_at(situation, held.destination, self.desk, roster, now=now)
+        # They hear of these by a message of their own, unless that has failed as well.
+        hears = own is not None and own.notice.gave_up is None
+        theirs = {one.id for one in own.members if one.is_here} if own and hears else set()
+        visible = [one for one in group.members if one.is_visible]
+        shown = [one for one in visible if one.id not in theirs]
+        if not shown:
+            return SuppressReason.ALREADY_TOLD if visible else SuppressReason.NO_LONGER_WANTED
+        found = await self.show(connection, situation, shown, {one.id for one in shown}, now=now)
+        return self.telling(
+            held, group, found, why=NotifyReason.UNDELIVERED, thread=None, told={}, now=now
+        )
+
+    async def show(
+        self,
+        connection: AsyncConnection,
+        situation: Situation,
+        members: Sequence[Member],
+        news: set[UUID],
+        *,
+        now: datetime,
+    ) -> list[Item]:
+        """The items of these members, in their order."""
+        subjects = [situation.subjects[one.id] for one in members if one.id in situation.subjects]
+        titles = await items.next_tasks(connection, subjects)
+        roster = self.desk.staff.roster()
+        return [
+            items.item_of(
+                subject,
+                situation.account,
+                roster,
+                console_url=self.desk.console_url,
+                next_task=titles.get(subject.id),
+                is_news=subject.id in news,
+                now=now,
+            )
+            for subject in subjects
+        ]
+
+    def telling(
+        self,
+        held: Claimed,
+        group: Group,
+        found: Sequence[Item],
+        *,
+        why: NotifyReason,
+        thread: Thread | None,
+        told: Mapping[UUID, Told],
+        now: datetime,
+    ) -> Telling:
+        shown, more = items.news_first(found)
+        return Telling(
+            delivery_id=held.id,
+            created_at=now,
+            to=address_of(held.destination),
+            why=why,
+            items=shown,
+            more=more,
+            url=shown[0].url,
+            root=group.notice.root,
+            thread=thread,
+            mention=self._mention(held, shown),
+            told=told,
+            shown={one.id: one.looks for one in group.members if one.id in told},
+            standing=frozenset(one.id for one in group.members if one.stands),
+        )
+
+    def _mention(self, held: Claimed, shown: Sequence[Item]) -> str | None:
+        """In a place that several share, whoever has the work is called by name."""
+        return None if held.recipient else self.desk.staff.roster().person(shown[0].owner).slack
 
 
-async def queue(
-    connection: AsyncConnection, subject: Intervention, route: Route, reason: NotifyReason
-) -> bool:
-    """Store a delivery; False where one waits already. The intervention is locked by the caller."""
-    # By version, not by time or number: what was decided at this version, and failed, is not
-    # decided again before something has happened to the intervention.
-    key = f"notice:{subject.id}:{route.destination}:{subject.version}"
-    await connection.execute(
-        insert(destinations)
-        .values(destination=route.destination, channel=route.channel)
-        .on_conflict_do_nothing()
+def begun(notice: Notice, shown: Mapping[UUID, str], receipt: Receipt) -> Notice:
+    """A conversation began with the message that the receipt is for."""
+    if receipt.thread is None:
+        return replace(notice, thread=None, shown={})
+    thread = (receipt.thread.channel, receipt.thread.ts)
+    return replace(notice, thread=thread, shown=shown)
+
+
+async def tell_items(
+    connection: AsyncConnection, held: Claimed, told: Sequence[Item], *, now: datetime
+) -> None:
+    """An entry in the timeline for each item that somebody was told of."""
+    for item in told:
+        await store.tell_of_account(
+            connection,
+            item.account_id,
+            Entry.NOTIFIED,
+            intervention_id=item.intervention_id,
+            by=SYSTEM,
+            at=now,
+            channel=held.channel,
+            to=address_of(held.destination),
+            reason=held.reason.value,
+        )
+
+
+def _why_not(decision: Decision, group: Group) -> SuppressReason:
+    """Why nothing is sent although it was decided once."""
+    if decision.held:
+        return decision.held[-1].against
+    if any(member.is_visible for member in group.members):
+        return SuppressReason.ALREADY_TOLD
+    return SuppressReason.NO_LONGER_WANTED
+
+
+def _given_up(notice: Notice, held: Claimed, group: Group) -> Notice:
+    """The notice after a message that could not be delivered: the same is not tried again."""
+    if held.kind is DeliveryKind.UPDATE:
+        looks_now = {one.id: one.looks for one in group.members}
+        shown = {one: looks_now.get(one, looks) for one, looks in notice.shown.items()}
+        visible = {one.id: one.looks for one in group.members if one.is_visible}
+        return replace(notice, shown=shown | visible)
+    if held.reason is NotifyReason.RECOVERED:
+        return unsent(notice)
+    return replace(notice, gave_up=news_of(group.members))
+
+
+def _was_an_end(held: Claimed, why: SuppressReason | Failure) -> bool:
+    """Whether it was to tell that all is over, which is not so any more."""
+    return why is SuppressReason.ALREADY_TOLD and held.reason is NotifyReason.RECOVERED
+
+
+def _thread(notice: Notice) -> Thread | None:
+    if notice.thread is None:
+        return None
+    channel, ts = notice.thread
+    return Thread(channel=channel, ts=ts)
+
+
+async def _tell_ended(
+    connection: AsyncConnection, held: Claimed, entry: Entry, reason: str, *, now: datetime
+) -> None:
+    if held.kind is DeliveryKind.UPDATE:
+        return  # Nobody would have been bothered.
+    await store.tell_of_account(
+        connection,
+        _account_of(held),
+        entry,
+        intervention_id=held.intervention_id,
+        by=SYSTEM,
+        at=now,
+        channel=held.channel,
+        to=address_of(held.destination),
+        reason=reason,
     )
-    return await _insert(connection, subject, route, reason, key=key, state="pending")
 
 
-async def _suppress(
-    connection: AsyncConnection,
-    subject: Intervention,
-    route: Route,
-    reason: NotifyReason,
-    against: SuppressReason,
-) -> Decided:
-    # Once per flag and reason: a flag that is updated every hour must not fill the page.
-    told_about = "\0".join((subject.seen.flag_id, str(subject.seen.episode), reason, against))
-    digest = hashlib.sha256(told_about.encode()).hexdigest()[:24]
-    key = f"suppressed:{subject.id}:{route.destination}:{digest}"
-    stored = await _insert(
-        connection, subject, route, reason, key=key, state="cancelled", against=against
+def _notice_at(situation: Situation, destination: str) -> Notice:
+    account_id = situation.account.account_id
+    return situation.notices.get(destination) or Notice(
+        account_id=account_id, destination=destination
     )
-    return Decided(suppressed=(against,)) if stored else Decided()
 
 
-async def _insert(
-    connection: AsyncConnection,
-    subject: Intervention,
-    route: Route,
-    reason: NotifyReason,
-    *,
-    key: str,
-    state: str,
-    against: SuppressReason | None = None,
-) -> bool:
-    values: dict[str, object] = {
-        "id": delivery_id(key),
-        "dedupe_key": key,
-        "intervention_id": subject.id,
-        "account_id": subject.account_id,
-        "channel": route.channel,
-        "destination": route.destination,
-        "reason": reason.value,
-        "state": state,
-    }
-    if against is not None:
-        values |= {"suppress_reason": against.value, "ended_at": func.now()}
-    result = await connection.execute(insert(deliveries).values(**values).on_conflict_do_nothing())
-    return result.rowcount == 1
-
-
-def delivery_id(dedupe_key: str) -> UUID:
-    """The same decision has the same id for ever, and with it the same Message-ID."""
-    return uuid5(NAMESPACE_URL, f"perennial:{dedupe_key}")
-
-
-def _mail(address: str) -> Route:
-    return Route(channel=EMAIL, destination=f"{EMAIL}:{address.lower()}")
+def _account_of(held: Claimed) -> str:
+    if held.account_id is None:
+        raise LookupError("a notice is about no account")
+    return held.account_id

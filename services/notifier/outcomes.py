@@ -2,6 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.notifier import endings
 from services.notifier.domain.interventions import SYSTEM, Intervention
 from services.notifier.tables import outbox
 from shared import outbox as outboxes
@@ -13,20 +14,23 @@ _TYPE = "dev.perennial.intervention.closed"
 
 
 async def publish(connection: AsyncConnection, subject: Intervention) -> None:
-    """Let the outcome of a closed intervention leave with the transaction."""
+    """Let the outcome of a closed intervention leave with the transaction, and keep it."""
     if subject.outcome is None or subject.closed_at is None:
         raise ValueError("an open intervention has no outcome")
+    await endings.save(connection, subject)
     outcome = Outcome(
         intervention_id=str(subject.id),
         account=subject.account_id,
         type=subject.type.value,
-        reason=subject.reason,
+        reason=subject.reason.value,
         episode=subject.episode,
         revision=subject.revision,
         outcome=subject.outcome,
         by="system" if subject.closed_by == SYSTEM else "person",
         closed_at=subject.closed_at,
         risk_at_open=subject.risk_at_open,
+        held_out=subject.held_out,
+        playbook=subject.playbook.name if subject.playbook else None,
     )
     event = OutcomeEvent(
         id=f"{subject.id}:{subject.episode}:{subject.revision}",

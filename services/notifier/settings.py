@@ -2,15 +2,24 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from services.notifier.domain.attempts import WEBHOOK_SCHEDULE, OnAmbiguous, Patience
+from services.notifier.domain.decisions import Timing
+from services.notifier.domain.holdout import LARGEST_SHARE
+from services.notifier.domain.people import is_mail_address
+from services.notifier.domain.policy import Storm
 from shared.settings import Settings
 
-_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}")
+_PRINTABLE = re.compile(r"[!-~]+")
 
 
 class NotifierSettings(Settings):
@@ -20,13 +29,37 @@ class NotifierSettings(Settings):
     notifier_port: int = Field(default=8082, ge=0, le=65535, description="port of the console")
     scoring_port: int = Field(default=8081, ge=0, le=65535)
 
+    slack_bot_token: SecretStr | None = Field(
+        default=None,
+        description="xoxb-..., of a Slack app that may chat:write; with SLACK_SIGNING_SECRET:"
+        " buttons, threads, messages kept current; absent: the webhook, or nothing",
+    )
+    slack_signing_secret: SecretStr | None = Field(
+        default=None, min_length=16, description="of the same Slack app: it signs the clicks"
+    )
     slack_webhook_url: SecretStr | None = Field(
-        default=None, description="Slack incoming webhook; absent: nothing goes to Slack"
+        default=None,
+        description="Slack incoming webhook: messages alone; not used beside SLACK_BOT_TOKEN",
     )
     smtp_url: SecretStr | None = Field(
         default=None,
         description="smtp://user:pass@host:port, smtps://..., ?starttls=required|never; TLS is"
         " required by default unless the host is loopback; absent: no e-mail",
+    )
+    perennial_webhook_secrets: SecretStr | None = Field(
+        default=None,
+        description='{"name": "whsec_..."} or {"name": ["new", "old"]}, or a file of it: signs what'
+        " the team file's webhooks get; absent: no webhooks",
+    )
+    perennial_webhook_allow: str = Field(
+        default="",
+        description="networks of yours that webhooks may lead to, over http and other ports too,"
+        " such as 10.20.0.0/16; empty: public addresses over https on port 443 only",
+    )
+    perennial_apprise_urls: SecretStr | None = Field(
+        default=None,
+        description='{"name": "msteams://..."} or a file of it; needs the extra `apprise`, which'
+        " connects unguarded; absent: none",
     )
     perennial_mail_from: str = Field(
         default="perennial@localhost", description="sender of e-mails, an address"
@@ -34,6 +67,15 @@ class NotifierSettings(Settings):
     perennial_fallback_owner: str = Field(
         default="customer-success@localhost",
         description="e-mail of who acts where an account has no owner, or theirs is refused",
+    )
+    perennial_team_file: Path | None = Field(
+        default=None,
+        description="people, teams, whose the accounts are, resellers (YAML); absent: all is the"
+        " fallback owner's; read again when it changes",
+    )
+    perennial_playbooks: Path | None = Field(
+        default=None,
+        description="folder of playbooks (*.yaml) in place of ours; read again when it changes",
     )
     perennial_console_url: str | None = Field(
         default=None, description="the console as people reach it; links in messages begin so"
@@ -47,14 +89,63 @@ class NotifierSettings(Settings):
         default=None, description="scoring's read API; default: this machine, SCORING_PORT"
     )
 
-    perennial_delivery_senders: int = Field(default=4, ge=1, le=32)
+    perennial_delivery_senders: int = Field(
+        default=8, ge=1, le=32, description="messages under way at once, one to a destination"
+    )
     perennial_delivery_lease_seconds: float = Field(default=60, gt=0, le=3_600)
     perennial_delivery_timeout_seconds: float = Field(default=15, gt=0, le=300)
     perennial_delivery_retry_first_seconds: float = Field(default=5, gt=0)
     perennial_delivery_retry_last_seconds: float = Field(default=900, gt=0)
-    perennial_delivery_dead_after_seconds: float = Field(default=4 * 3_600, gt=0)
+    perennial_delivery_dead_after_seconds: float = Field(
+        default=4 * 3_600, gt=0, description="then somebody else is told instead"
+    )
+    perennial_delivery_dead_after_urgent_seconds: float = Field(default=1_800, gt=0)
+    perennial_delivery_dead_after_last_seconds: float = Field(
+        default=72 * 3_600, gt=0, description="where nobody else can be told"
+    )
+    perennial_delivery_hold_ambiguous: bool = Field(
+        default=False,
+        description="a message whose answer was lost waits for `perennial notify again` instead of"
+        " being sent again: none comes twice, but some not at all",
+    )
+    perennial_slack_api_url: str = Field(
+        default="https://slack.com/api", description="another one only for tests"
+    )
     perennial_slack_pace_seconds: float = Field(
         default=1, ge=0, description="between two messages; Slack allows one a second"
+    )
+
+    perennial_group_wait_seconds: float = Field(
+        default=30,
+        ge=0,
+        le=3_600,
+        description="before something is told: what is over by then is not, what comes joins",
+    )
+    perennial_group_interval_seconds: float = Field(
+        default=300, ge=0, le=86_400, description="between two messages about one account"
+    )
+    perennial_update_debounce_seconds: float = Field(
+        default=45, ge=0, le=3_600, description="before a message that is there is changed"
+    )
+    perennial_storm_interventions: int = Field(
+        default=20,
+        ge=1,
+        description="more new ones for one person in PERENNIAL_STORM_MINUTES are one message",
+    )
+    perennial_storm_minutes: float = Field(default=15, gt=0, le=1_440)
+    perennial_urgent_value: Decimal = Field(
+        default=Decimal(25_000),
+        ge=0,
+        description="at risk, from which on it is told again, and what is critical and has less"
+        " than 30 days to the notice deadline may break into quiet hours",
+    )
+
+    perennial_hold_out_share: float = Field(
+        default=0,
+        ge=0,
+        le=LARGEST_SHARE,
+        description="of accounts whose interventions nobody is told of, drawn anew each quarter, to"
+        " measure what telling is good for; critical ones are told all the same",
     )
 
     @field_validator("perennial_mail_from", "perennial_fallback_owner")
@@ -67,13 +158,22 @@ class NotifierSettings(Settings):
     @field_validator("slack_webhook_url")
     @classmethod
     def _is_webhook(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        parts = urlsplit(value.get_secret_value())
-        if parts.hostname is None or (
-            parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname))
-        ):
-            raise ValueError("must be an https:// address (http:// only on loopback)")
+        if value is not None:
+            _check_secure(value.get_secret_value())
+        return value
+
+    @field_validator("perennial_slack_api_url")
+    @classmethod
+    def _is_secure(cls, value: str) -> str:
+        _check_secure(value)
+        return value.rstrip("/")
+
+    @field_validator("slack_bot_token", "slack_signing_secret")
+    @classmethod
+    def _is_printable(cls, value: SecretStr | None) -> SecretStr | None:
+        # It goes into a header, where anything else would fail at the first message.
+        if value is not None and not _PRINTABLE.fullmatch(value.get_secret_value()):
+            raise ValueError("must be letters, digits and signs without spaces")
         return value
 
     @field_validator("perennial_console_url", "perennial_scoring_url")
@@ -85,6 +185,14 @@ class NotifierSettings(Settings):
         if parts.scheme not in ("http", "https") or parts.hostname is None or "|" in value:
             raise ValueError("must be an http:// or https:// address")
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _has_both_of_slack(self) -> Self:
+        if (self.slack_bot_token is None) != (self.slack_signing_secret is None):
+            raise ValueError(
+                "SLACK_BOT_TOKEN and SLACK_SIGNING_SECRET belong together: set both, or none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sends_end_before_leases(self) -> Self:
@@ -107,13 +215,50 @@ class NotifierSettings(Settings):
         return self.perennial_scoring_url or f"http://127.0.0.1:{self.scoring_port}"
 
     @property
+    def patience(self) -> Mapping[str, Patience]:
+        """Of each channel."""
+        usual = Patience(
+            retry_first=timedelta(seconds=self.perennial_delivery_retry_first_seconds),
+            retry_last=timedelta(seconds=self.perennial_delivery_retry_last_seconds),
+            dead_after=timedelta(seconds=self.perennial_delivery_dead_after_seconds),
+            dead_after_urgent=timedelta(seconds=self.perennial_delivery_dead_after_urgent_seconds),
+            dead_after_last=timedelta(seconds=self.perennial_delivery_dead_after_last_seconds),
+            on_ambiguous=(
+                OnAmbiguous.HOLD if self.perennial_delivery_hold_ambiguous else OnAmbiguous.RETRY
+            ),
+        )
+        return {
+            "slack": usual,
+            "email": usual,
+            "webhook": replace(usual, schedule=WEBHOOK_SCHEDULE, one_service=False),
+            "apprise": replace(usual, one_service=False),
+        }
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(
+            wait=timedelta(seconds=self.perennial_group_wait_seconds),
+            interval=timedelta(seconds=self.perennial_group_interval_seconds),
+            debounce=timedelta(seconds=self.perennial_update_debounce_seconds),
+        )
+
+    @property
+    def storm(self) -> Storm:
+        return Storm(
+            limit=self.perennial_storm_interventions,
+            within=timedelta(minutes=self.perennial_storm_minutes),
+        )
+
+    @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.perennial_delivery_lease_seconds)
 
 
-def is_mail_address(text: str) -> bool:
-    """Whether it is a plain ASCII address: what is odd goes to the fallback owner instead."""
-    return _ADDRESS.fullmatch(text) is not None
+def _check_secure(url: str) -> None:
+    parts = urlsplit(url)
+    is_local = parts.scheme == "http" and is_loopback(parts.hostname or "")
+    if not parts.hostname or (parts.scheme != "https" and not is_local):
+        raise ValueError("must be an https:// address (http:// only on loopback)")
 
 
 def is_loopback(host: str) -> bool:

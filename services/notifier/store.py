@@ -1,32 +1,53 @@
 """The notifier's rows of interventions, accounts and their history; functions on a connection."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, Text, any_, bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.notifier.domain.interventions import Intervention, Seen, Status
-from services.notifier.domain.policy import Told
-from services.notifier.tables import accounts, interventions, notices, timeline
-from shared.messages import (
-    AccountFields,
-    AccountRecord,
-    Band,
-    FlagReason,
-    OutcomeKind,
-    Reason,
-    Stage,
-    ValueAtRisk,
-)
+from services.notifier.domain.flags import Kind, WorkReason
+from services.notifier.domain.interventions import Intervention, Status
+from services.notifier.domain.signals import Signal
+from services.notifier.intervention_rows import AnyRow, intervention_of, values_of
+from services.notifier.tables import accounts, among, interventions, timeline
+from shared.messages import AccountFields, AccountRecord
 
-AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+# Made once: making and reading a statement anew costs more than running it.
+_of_accounts = any_(bindparam("accounts", type_=ARRAY(Text)))
+_known = (accounts.c.account_id, accounts.c.fields, accounts.c.erased_until)
+_READ_ACCOUNTS = select(*_known).where(accounts.c.account_id == _of_accounts)
+_new_account = insert(accounts)
+_SAVE_ACCOUNTS = _new_account.on_conflict_do_update(
+    index_elements=["account_id"],
+    set_={
+        name: _new_account.excluded[name]
+        for name in ("name", "owner", "timezone", "status", "fields", "updated_at")
+    },
+    where=_new_account.excluded.updated_at >= accounts.c.updated_at,
+).returning(*_known)
+_key = (interventions.c.account_id, interventions.c.type, interventions.c.reason)
+_NEWEST = (
+    select(interventions)
+    .where(interventions.c.account_id == _of_accounts)
+    .ext(distinct_on(*_key))
+    .order_by(
+        *_key,
+        (interventions.c.status == Status.CLOSED.value),
+        interventions.c.opened_at.desc(),
+    )
+)
+_ADD = insert(interventions).on_conflict_do_nothing()
+_TELL = timeline.insert()
+
+Key: TypeAlias = tuple[str, Kind, WorkReason]
+"""Account, type and reason: of each one is open at most."""
 
 
 class Entry(StrEnum):
@@ -36,10 +57,21 @@ class Entry(StrEnum):
     REOPENED = "reopened"
     WORSENED = "worsened"
     RECOVERED = "recovered"
+    EXPIRED = "expired"
     OWNER_CHANGED = "owner_changed"
     ACKNOWLEDGED = "acknowledged"
+    UNACKNOWLEDGED = "unacknowledged"
+    SNOOZED = "snoozed"
+    SNOOZE_BROKEN = "snooze_broken"
+    SNOOZE_ENDED = "snooze_ended"
+    WOKEN = "woken"
+    TASK_DONE = "task_done"
+    TASK_UNDONE = "task_undone"
     CLOSED = "closed"
+    CORRECTED = "corrected"
+    SENTIMENT = "sentiment"
     ACCOUNT_LOST = "account_lost"
+    ACCOUNT_BACK = "account_back"
     ERASED = "erased"
     NOTIFIED = "notified"
     SUPPRESSED = "suppressed"
@@ -67,12 +99,12 @@ class Account:
         return self.fields.status == "churned"
 
 
+def key_of(subject: Intervention | Signal) -> Key:
+    return subject.account_id, subject.type, subject.reason
+
+
 async def read_accounts(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, Account]:
-    rows = await connection.execute(
-        select(accounts.c.account_id, accounts.c.fields, accounts.c.erased_until).where(
-            accounts.c.account_id.in_(list(ids))
-        )
-    )
+    rows = await connection.execute(_READ_ACCOUNTS, {"accounts": list(ids)})
     return {row.account_id: account_of(row) for row in rows}
 
 
@@ -86,65 +118,51 @@ async def save_accounts(
     """Store the records, one per account at most; returns those that were not older than ours."""
     if not records:
         return {}
-    statement = insert(accounts).values(
-        [
-            {
-                "account_id": record.account,
-                "name": record.fields.name,
-                "owner": record.fields.owner,
-                "timezone": record.fields.timezone,
-                "status": record.fields.status,
-                "fields": msgspec.to_builtins(record.fields),
-                "updated_at": record.updated_at,
-            }
-            for record in records
-        ]
-    )
-    new = statement.excluded
-    names = ("name", "owner", "timezone", "status", "fields", "updated_at")
-    rows = await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["account_id"],
-            set_={name: new[name] for name in names},
-            where=new.updated_at >= accounts.c.updated_at,
-        ).returning(accounts.c.account_id, accounts.c.fields, accounts.c.erased_until)
-    )
+    values = [
+        {
+            "account_id": record.account,
+            "name": record.fields.name,
+            "owner": record.fields.owner,
+            "timezone": record.fields.timezone,
+            "status": record.fields.status,
+            "fields": msgspec.to_builtins(record.fields),
+            "updated_at": record.updated_at,
+        }
+        for record in records
+    ]
+    rows = await connection.execute(_SAVE_ACCOUNTS, values)
     return {row.account_id: account_of(row) for row in rows}
 
 
-async def newest(
-    connection: AsyncConnection, *, account_id: str, kind: Stage, reason: FlagReason
-) -> Intervention | None:
-    """The open intervention of that key, else the one closed last; locked."""
-    table = interventions.c
-    row = (
-        await connection.execute(
-            select(interventions)
-            .where(
-                table.account_id == account_id,
-                table.type == kind.value,
-                table.reason == reason.value,
-            )
-            .order_by((table.status == Status.CLOSED.value), table.opened_at.desc())
-            .limit(1)
-            .with_for_update()
-        )
-    ).one_or_none()
-    return None if row is None else intervention_of(row)
+async def newest_of(connection: AsyncConnection, ids: Iterable[str]) -> dict[Key, Intervention]:
+    """Of each key of these accounts the open intervention, else the one closed last."""
+    rows = await connection.execute(_NEWEST, {"accounts": list(ids)})
+    found = [intervention_of(row) for row in rows]
+    return {key_of(one): one for one in found}
+
+
+async def open_counts(connection: AsyncConnection) -> dict[str, int]:
+    """How many open interventions each owner has, by address in lower case."""
+    owner = func.lower(interventions.c.owner).label("address")
+    rows = await connection.execute(
+        select(owner, func.count().label("open"))
+        .where(interventions.c.status != Status.CLOSED.value)
+        .group_by(owner)
+    )
+    return {row.address: row.open for row in rows}
 
 
 async def open_of_accounts(
     connection: AsyncConnection, ids: Sequence[str]
 ) -> Sequence[Intervention]:
-    """The open interventions of these accounts, locked in one order."""
+    """The open interventions of these accounts, whose agenda is locked."""
     rows = await connection.execute(
         select(interventions)
         .where(
-            interventions.c.account_id.in_(ids),
+            among(interventions.c.account_id, ids),
             interventions.c.status != Status.CLOSED.value,
         )
-        .order_by(interventions.c.id)
-        .with_for_update()
+        .order_by(interventions.c.account_id, interventions.c.id)
     )
     return [intervention_of(row) for row in rows]
 
@@ -159,11 +177,16 @@ async def read(
     return None if row is None else intervention_of(row)
 
 
+async def erased(connection: AsyncConnection, ids: Collection[UUID]) -> set[UUID]:
+    """Those of which nothing is left but the row."""
+    row = interventions.c
+    found = await connection.scalars(select(row.id).where(among(row.id, ids), row.owner == ""))
+    return set(found)
+
+
 async def add(connection: AsyncConnection, subject: Intervention) -> bool:
     """Insert a new intervention; False where an open one of its key exists already."""
-    result = await connection.execute(
-        insert(interventions).values(**_values(subject)).on_conflict_do_nothing()
-    )
+    result = await connection.execute(_ADD, values_of(subject))
     return result.rowcount == 1
 
 
@@ -172,9 +195,20 @@ async def change(connection: AsyncConnection, subject: Intervention) -> bool:
     result = await connection.execute(
         update(interventions)
         .where(interventions.c.id == subject.id, interventions.c.version == subject.version - 1)
-        .values(**_values(subject))
+        .values(**values_of(subject))
     )
     return result.rowcount == 1
+
+
+async def save_priorities(connection: AsyncConnection, subjects: Sequence[Intervention]) -> None:
+    """Store the priorities; the versions stay, for nothing else changes."""
+    if subjects:
+        await connection.execute(
+            update(interventions)
+            .where(interventions.c.id == bindparam("intervention"))
+            .values(priority=bindparam("new_priority")),
+            [{"intervention": one.id, "new_priority": one.priority} for one in subjects],
+        )
 
 
 async def tell(
@@ -186,50 +220,32 @@ async def tell(
     at: datetime,
     **detail: str | None,
 ) -> None:
-    """Add an entry to the timeline of the account."""
-    await connection.execute(
-        timeline.insert().values(
-            account_id=subject.account_id,
-            intervention_id=subject.id,
-            at=at,
-            kind=entry.value,
-            by=by,
-            detail={name: value for name, value in detail.items() if value is not None},
-        )
+    """Add an entry about the intervention to the timeline of its account."""
+    await tell_of_account(
+        connection, subject.account_id, entry, intervention_id=subject.id, by=by, at=at, **detail
     )
 
 
-async def read_told(connection: AsyncConnection, intervention_id: UUID) -> Mapping[str, Told]:
-    """What each destination was told last about the intervention."""
-    rows = await connection.execute(
-        select(notices).where(notices.c.intervention_id == intervention_id)
-    )
-    return {
-        row.destination: Told(
-            flag_id=row.flag_id,
-            flag_episode=row.flag_episode,
-            severity=Band(row.severity),
-            owner=row.owner,
-        )
-        for row in rows
-    }
-
-
-async def save_told(
-    connection: AsyncConnection, intervention_id: UUID, destination: str, told: Told
+async def tell_of_account(
+    connection: AsyncConnection,
+    account_id: str,
+    entry: Entry,
+    *,
+    intervention_id: UUID | None = None,
+    by: str,
+    at: datetime,
+    **detail: str | None,
 ) -> None:
+    told = {name: value for name, value in detail.items() if value is not None}
     values = {
-        "flag_id": told.flag_id,
-        "flag_episode": told.flag_episode,
-        "severity": told.severity.value,
-        "owner": told.owner,
-        "told_at": func.now(),
+        "account_id": account_id,
+        "intervention_id": intervention_id,
+        "at": at,
+        "kind": entry.value,
+        "by": by,
+        "detail": told,
     }
-    await connection.execute(
-        insert(notices)
-        .values(intervention_id=intervention_id, destination=destination, **values)
-        .on_conflict_do_update(index_elements=["intervention_id", "destination"], set_=values)
-    )
+    await connection.execute(_TELL, values)
 
 
 def account_of(row: AnyRow) -> Account:
@@ -238,85 +254,3 @@ def account_of(row: AnyRow) -> Account:
         fields=msgspec.convert(row.fields, AccountFields, strict=False),
         erased_until=row.erased_until,
     )
-
-
-def intervention_of(row: AnyRow) -> Intervention:
-    value = None
-    if row.value_amount is not None:
-        value = ValueAtRisk(
-            amount=row.value_amount, currency=row.value_currency, basis=row.value_basis
-        )
-    return Intervention(
-        id=row.id,
-        account_id=row.account_id,
-        type=Stage(row.type),
-        reason=FlagReason(row.reason),
-        status=Status(row.status),
-        version=row.version,
-        episode=row.episode,
-        severity=Band(row.severity),
-        owner=row.owner,
-        due_at=row.due_at,
-        opened_at=row.opened_at,
-        last_seen_at=row.last_seen_at,
-        seen=Seen(
-            flag_id=row.flag_id,
-            episode=row.flag_episode,
-            raised_at=row.flag_raised_at,
-            as_of=row.flag_as_of,
-            change=row.flag_change,
-        ),
-        risk_at_open=row.risk_at_open,
-        risk=row.risk,
-        value_at_risk=value,
-        renewal_date=row.renewal_date,
-        summary=row.summary,
-        reasons=msgspec.convert(row.reasons, tuple[Reason, ...]),
-        acknowledged_at=row.acknowledged_at,
-        acknowledged_by=row.acknowledged_by,
-        recovered_at=row.recovered_at,
-        closed_at=row.closed_at,
-        closed_by=row.closed_by,
-        outcome=None if row.outcome is None else OutcomeKind(row.outcome),
-        note=row.note,
-        revision=row.revision,
-    )
-
-
-def _values(subject: Intervention) -> dict[str, object]:
-    value = subject.value_at_risk
-    return {
-        "id": subject.id,
-        "account_id": subject.account_id,
-        "type": subject.type.value,
-        "reason": subject.reason.value,
-        "status": subject.status.value,
-        "version": subject.version,
-        "episode": subject.episode,
-        "severity": subject.severity.value,
-        "owner": subject.owner,
-        "due_at": subject.due_at,
-        "opened_at": subject.opened_at,
-        "last_seen_at": subject.last_seen_at,
-        "flag_id": subject.seen.flag_id,
-        "flag_episode": subject.seen.episode,
-        "flag_raised_at": subject.seen.raised_at,
-        "flag_as_of": subject.seen.as_of,
-        "flag_change": subject.seen.change,
-        "risk_at_open": subject.risk_at_open,
-        "risk": subject.risk,
-        "value_amount": None if value is None else value.amount,
-        "value_currency": None if value is None else value.currency,
-        "value_basis": None if value is None else value.basis,
-        "renewal_date": subject.renewal_date,
-        "summary": subject.summary,
-        "reasons": msgspec.to_builtins(subject.reasons),
-        "acknowledged_at": subject.acknowledged_at,
-        "acknowledged_by": subject.acknowledged_by,
-        "recovered_at": subject.recovered_at,
-        "closed_at": subject.closed_at,
-        "closed_by": subject.closed_by,
-        "outcome": None if subject.outcome is None else subject.outcome.value,
-        "note": subject.note,
-        "revision": subject.revision,
-    }
