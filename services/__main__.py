@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from services.commands import evaluate, flags, imports, keys, models, quarantine, sources
+from services.commands import (
+    evaluate,
+    flags,
+    imports,
+    keys,
+    models,
+    notify,
+    playbooks,
+    quarantine,
+    silences,
+    sources,
+    team,
+)
 from services.commands.running import configure_logging, fail, perform
 
 app = typer.Typer(
@@ -78,6 +90,10 @@ app.add_typer(sources.app, name="sources")
 app.add_typer(imports.app, name="import")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(flags.app, name="flags")
+app.add_typer(playbooks.app, name="playbooks")
+app.add_typer(team.app, name="team")
+app.add_typer(silences.app, name="silences")
+app.add_typer(notify.app, name="notify")
 app.add_typer(models.train, name="train")
 app.add_typer(models.app, name="models")
 app.command()(evaluate.evaluate)

@@ -1,14 +1,14 @@
 """`perennial flags`."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.running import Json, configure_logging, fail, perform, read_or_fail
+from services.commands.running import Json, fail, on_database, read_or_fail
 from shared.messages import FlagReason
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ app = typer.Typer(
     help="Why flags are up or not, what other rules would do, and flags that are held.",
     no_args_is_help=True,
 )
-
-T = TypeVar("T")
 
 RulesFile = Annotated[
     Path, typer.Option("--rules", help="rules that differ from the shipped ones, as TOML")
@@ -41,7 +39,7 @@ def flags_explain(
     from services.scoring import flag_review  # noqa: PLC0415
 
     rules = _rules_in_force()
-    found = _on_database(lambda connection: flag_review.review_account(connection, account, rules))
+    found = on_database(lambda connection: flag_review.review_account(connection, account, rules))
     if found is None:
         fail(f"no account {account} has been scored", code=1)
     if as_json:
@@ -60,7 +58,7 @@ def flags_preview(rules: RulesFile, *, as_json: Json = False) -> None:
     from services.scoring import flag_review  # noqa: PLC0415
 
     chosen = _read_rules(rules, code=2)
-    found = _on_database(lambda connection: flag_review.preview(connection, chosen))
+    found = on_database(lambda connection: flag_review.preview(connection, chosen))
     if as_json:
         typer.echo(_encode(found))
     else:
@@ -100,7 +98,7 @@ def flags_list(
         found = await flag_review.read_open(connection, held=held, limit=limit)
         return found, await storm.count_held(connection)
 
-    found, counts = _on_database(read)
+    found, counts = on_database(read)
     if as_json:
         typer.echo(_encode({"flags": found, "held": counts}))
         return
@@ -137,7 +135,7 @@ def flags_release(
 
     if release_all == (reason is not None):
         fail("say either --all or --reason", code=2)
-    counts = _on_database(
+    counts = on_database(
         lambda connection: storm.release_held(
             connection, system_clock(), by=operator(), reason=reason, drop=drop
         )
@@ -146,23 +144,6 @@ def flags_release(
         typer.echo(json.dumps({"dropped" if drop else "released": counts}))
     else:
         typer.echo(_count_in_words(counts, "dropped" if drop else "released"))
-
-
-def _on_database(ask: "Callable[[AsyncConnection], Awaitable[T]]") -> T:
-    """Ask in one transaction."""
-    from services.process import open_backends  # noqa: PLC0415
-    from shared.database import open_engine  # noqa: PLC0415
-
-    async def run() -> T:
-        async with (
-            open_backends(needs_database=True) as backends,
-            open_engine(backends.database, application="perennial-flags", pool_size=1) as engine,
-            engine.begin() as connection,
-        ):
-            return await ask(connection)
-
-    configure_logging(quiet=True)
-    return perform(run())
 
 
 def _rules_in_force() -> "Rules":

@@ -3,8 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Coroutine
-from typing import Annotated, Any, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 import uvloop
@@ -12,6 +12,9 @@ import uvloop
 from shared import logging as logs
 from shared.errors import Misconfigured, PerennialError
 from shared.settings import ProcessSettings, Settings, read
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
@@ -47,6 +50,23 @@ def perform(work: Coroutine[Any, Any, T], *, usage: type[PerennialError] = Misco
             raise
         misused = isinstance(first, (Misconfigured, usage))
         fail(str(first) or type(first).__name__, code=2 if misused else 1)
+
+
+def on_database(ask: "Callable[[AsyncConnection], Awaitable[T]]") -> T:
+    """Ask in one transaction."""
+    from services.process import open_backends  # noqa: PLC0415
+    from shared.database import open_engine  # noqa: PLC0415
+
+    async def run() -> T:
+        async with (
+            open_backends(needs_database=True) as backends,
+            open_engine(backends.database, application="perennial", pool_size=1) as engine,
+            engine.begin() as connection,
+        ):
+            return await ask(connection)
+
+    configure_logging(quiet=True)
+    return perform(run())
 
 
 def _first(error: BaseException) -> BaseException:

@@ -47,6 +47,9 @@ _DEFAULTS: Final = {
     "INGEST_RATE_PER_SECOND": "0",
     "PERENNIAL_RULES_FILE": str(Path(__file__).with_name("rules.toml")),
     "PERENNIAL_SLACK_PACE_SECONDS": "0.05",
+    # Two years arrive at once: a real vendor's owners would get one summary, after half a minute.
+    "PERENNIAL_GROUP_WAIT_SECONDS": "1",
+    "PERENNIAL_STORM_INTERVENTIONS": "1000",
     "PERENNIAL_FALLBACK_OWNER": "customer-success@example.com",
 }
 
