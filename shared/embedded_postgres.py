@@ -134,7 +134,7 @@ class _Server:
                 # Three services with a pool each, and the command line beside them.
                 "-c max_connections=60",
                 "-c shared_buffers=256MB -c max_wal_size=2GB -c checkpoint_timeout=15min",
-                "-c wal_compression=on -c log_min_messages=warning",
+                "-c log_min_messages=warning",
             ]
         )
         log.info("postgres.starting", folder=str(self._data))

@@ -240,9 +240,10 @@ def _add_state(app: FastAPI, sources: Sources) -> None:
 
 
 def _cursor(row: asyncpg.Record, sort: Sort) -> str:
+    at_risk = row["value_at_risk"]
     value = {
         Sort.RISK: repr(row["sort_risk"]),
-        Sort.VALUE_AT_RISK: str(row["sort_value"]),
+        Sort.VALUE_AT_RISK: None if at_risk is None else str(at_risk),
         Sort.ACCOUNT: None,
     }[sort]
     content = msgspec.json.encode([value, row["account_id"]])

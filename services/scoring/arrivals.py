@@ -1,11 +1,8 @@
-"""The events of a batch: read, and each once.
+"""The events of a batch: read, and each once."""
 
-A batch is thousands of events, each of which may cost a few microseconds in all: hence the plain
-loops here and in `domain/activity.py`.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from hashlib import blake2b
 from typing import Final, TypeAlias
@@ -20,44 +17,53 @@ EventKey: TypeAlias = bytes
 """128-bit hash of source and id."""
 AccountAndDay: TypeAlias = tuple[int, str]
 """The day as the client stated it (an ordinal), and the account."""
-Groups: TypeAlias = Mapping[AccountAndDay, Mapping[EventKey, UsageEvent]]
-"""Account, stated day and key make two deliveries the same event."""
+Keys: TypeAlias = Mapping[AccountAndDay, AbstractSet[EventKey]]
+Known: TypeAlias = tuple[AbstractSet[EventKey], AbstractSet[EventKey]]
+"""Events that are known, in two parts."""
+EventId: TypeAlias = tuple[AccountAndDay, EventKey]
+"""What makes two deliveries the same event."""
 
+_NONE: Final[AbstractSet[EventKey]] = frozenset()
 _decode: Final = msgspec.json.Decoder(UsageEvent).decode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Arrivals:
-    """Of several deliveries of an event, `groups` holds the first."""
+    """What has been read of some records."""
 
-    groups: Groups
-    readable: int
+    keys: Keys = field(default_factory=dict)
+    """Of the events that were not known."""
+    readable: int = 0
     """Events, repeated ones included."""
-    unreadable: Sequence[tuple[StoredRecord, InvalidMessage]]
+    unreadable: list[tuple[StoredRecord, InvalidMessage]] = field(default_factory=list)
 
     def days(self) -> set[date]:
         """The days that the clients stated."""
-        return {date.fromordinal(day) for day in {day for day, _ in self.groups}}
+        return {date.fromordinal(day) for day in {day for day, _ in self.keys}}
 
 
-def read(records: Iterable[StoredRecord]) -> Arrivals:
-    """What the records hold."""
-    groups: dict[AccountAndDay, dict[EventKey, UsageEvent]] = {}
+def read(
+    records: Iterable[StoredRecord],
+    arrivals: Arrivals,
+    known: Callable[[AccountAndDay], Known],
+) -> Iterator[tuple[EventId, UsageEvent]]:
+    """The events that are not `known` by their account and day; of several deliveries, the first.
+
+    `arrivals` says at its end what has been read.
+    """
     hashers: dict[str, blake2b] = {}
-    unreadable: list[tuple[StoredRecord, InvalidMessage]] = []
-    readable = 0
+    groups: dict[AccountAndDay, tuple[set[EventKey], Known]] = {}
     for record in records:
         try:
             event = _decode(record.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            unreadable.append((record, _why(record)))
+            arrivals.unreadable.append((record, _why(record)))
             continue
-        readable += 1
+        arrivals.readable += 1
         # Never the corrected day: a retry over midnight would be another event (operations.md).
         stated = event.client_at or event.received_at
         if stated.tzinfo is not UTC:
             stated = stated.astimezone(UTC)
-        group = (stated.toordinal(), event.account)
         hasher = hashers.get(event.source)
         if hasher is None:
             name = f"{event.source}\0".encode()
@@ -65,17 +71,32 @@ def read(records: Iterable[StoredRecord]) -> Arrivals:
         hasher = hasher.copy()  # half of what a new one costs
         hasher.update(event.id.encode())
         key = hasher.digest()
-        known = groups.get(group)
-        if known is None:
-            groups[group] = {key: event}
-        elif key not in known:
-            known[key] = event
-    return Arrivals(groups=groups, readable=readable, unreadable=unreadable)
+        group = (stated.toordinal(), event.account)
+        met = groups.get(group)
+        if met is None:
+            met = groups[group] = (set(), known(group))
+        new, (young, old) = met
+        if key in new or key in young or key in old:
+            continue
+        new.add(key)
+        yield (group, key), event
+    arrivals.keys = {group: new for group, (new, _) in groups.items() if new}
 
 
-def count(groups: Groups) -> int:
+def nothing_known(_group: AccountAndDay) -> Known:
+    return _NONE, _NONE
+
+
+def keys_of(events: Iterable[EventId]) -> Keys:
+    keys: dict[AccountAndDay, set[EventKey]] = {}
+    for group, key in events:
+        keys.setdefault(group, set()).add(key)
+    return keys
+
+
+def count(keys: Keys) -> int:
     """Events, each once."""
-    return sum(map(len, groups.values()))
+    return sum(map(len, keys.values()))
 
 
 def utc_day(moment: datetime) -> date:

@@ -1,16 +1,17 @@
 """Erasing what scoring holds of an account or a person, and telling everybody who holds a copy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
+from typing import TypeVar
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scoring import erasure_store, store
-from services.scoring.arrivals import Groups
-from services.scoring.domain import directory
 from services.scoring.domain.activity import user_key
+from services.scoring.domain.directory import Erasures
+from services.scoring.domain.tally import Tally
 from services.scoring.flag_events import envelope
 from services.scoring.tables import outbox
 from shared import outbox as outboxes
@@ -27,21 +28,21 @@ from shared.messages import (
     encode,
 )
 
+K = TypeVar("K")
 
-async def without_erased(connection: AsyncConnection, groups: Groups) -> Groups:
-    """The events that still count; until the transaction ends nothing more is erased."""
+
+async def erasures_among(
+    connection: AsyncConnection, accounts: Collection[str], tallied: Tally[K]
+) -> Erasures | None:
+    """What was erased of these accounts and of those who were active in them, if anything.
+
+    Until the transaction ends nothing more is.
+    """
     await erasure_store.hold_off_erasures(connection)
     if not await erasure_store.is_anything_erased(connection):
-        return groups
-    users = {
-        user_key(event.user)
-        for events in groups.values()
-        for event in events.values()
-        if event.user
-    }
-    accounts = {account for _, account in groups}
-    erasures = await erasure_store.read_erasures(connection, accounts, users)
-    return {group: directory.without_erased(those, erasures) for group, those in groups.items()}
+        return None
+    erasures = await erasure_store.read_erasures(connection, accounts, tallied.all_users())
+    return erasures if erasures.accounts or erasures.users else None
 
 
 async def erase_accounts(

@@ -20,6 +20,7 @@ from services.scoring import (
     surveys,
     usage_store,
 )
+from services.scoring.day_sets import DaySets
 from services.scoring.domain import table
 from services.scoring.domain.assessment import Known, base_rates
 from services.scoring.domain.flags.conditions import Conditions, candidates, conditions
@@ -40,7 +41,7 @@ from services.scoring.domain.staleness import freshness
 from services.scoring.domain.usage import Floats
 from services.scoring.model_store import loaded
 from services.scoring.store import SHARDS, shard_of
-from services.scoring.usage_store import Scope, SourceSets
+from services.scoring.usage_store import Scope
 from shared.database import driver
 from shared.messages import Band, FlagReason
 
@@ -254,11 +255,11 @@ async def _stale(
     found = freshness(await outage_store.read_outages(connection), now, rules.staleness)
     if not found.is_stale:
         return None
-    connected, sources = await driver(connection), SourceSets()
+    connected = await driver(connection)
     stored = await usage_store.read_stored(
-        connected, Scope(accounts=accounts), now.astimezone(UTC).date(), sources
+        connected, Scope(accounts=accounts), now.astimezone(UTC).date(), DaySets()
     )
-    return found.stale(usage_store.usage_of(stored, sources), rules.staleness)
+    return found.stale(usage_store.usage_of(stored), rules.staleness)
 
 
 async def _scored(connection: AsyncConnection) -> AsyncIterator[list[str]]:

@@ -10,22 +10,20 @@ A person is erased before that transaction, in steps of a day: each may be done 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from datetime import time as clock_time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scoring import arrivals, erasure, erasure_store, outcomes, store
-from services.scoring.arrivals import EventKey, Groups
-from services.scoring.domain import activity, directory, signals
-from services.scoring.domain.activity import AccountDay
+from services.scoring.arrivals import Arrivals, EventId, Keys
+from services.scoring.domain import directory
 from services.scoring.domain.directory import ChangeResult, Known
-from services.scoring.domain.signals import Signal
+from services.scoring.domain.tally import Tally, tally
 from services.scoring.feature_names import FeatureNames
 from services.scoring.metrics import EventResult, ScoringMetrics
 from services.scoring.partitions import Partitions
@@ -57,6 +55,7 @@ TOPICS = (USAGE_EVENTS, USAGE_EVENTS_OVERFLOW, DIRECTORY_CHANGES, OUTCOMES)
 
 _UNREADABLE_LIMIT = 100
 _BEFORE_MIDNIGHT = timedelta(minutes=10)
+_NO_ID: EventId = ((0, ""), b"")
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -108,34 +107,30 @@ class Intake:
             await _put_aside(connection, batch, [(batch.records[0], error)])
 
     async def _take_in_events(self, batch: Batch, held: Claim) -> None:
-        arrived = arrivals.read(batch.records)
+        known = self._known[batch.partition]
+        arrived = Arrivals()
+        tallied = tally(arrivals.read(batch.records, arrived, known.events.remembered))
         _stop_if_none(arrived.readable, len(arrived.unreadable), UsageEvent)
         now = self._clock()
         today = arrivals.utc_day(now)
         await self._partitions.ensure(arrived.days(), today=today)
-        known = self._known[batch.partition]
         failpoints.reach("scoring.before_transaction")
         async with self._engine.begin() as connection:
             await self._advance(connection, batch, held)
-            kept = await erasure.without_erased(connection, arrived.groups)
-            new = await known.events.keep_new(connection, kept)
-            counted = [event for events in new.values() for event in events.values()]
-            if failpoints.switched_off("dedupe"):
-                counted = _decode_all(UsageEvent, batch.records)[0]
-            deltas = activity.fold(counted)
-            names = await known.features.limit(connection, deltas)
-            seen_today = await store.add_activity(connection, deltas, running_day=today)
-            signalled = _signals(new)
-            await store.add_signals(connection, signalled)
-            await store.add_source_hours(connection, batch.partition, _source_hours(counted))
-            changed = _changed(deltas, signalled, seen_today, now)
-            await store.mark_dirty(connection, _marks(counted, changed))
+            kept, new, tallied = await _keep_new(
+                connection, batch, known.events, arrived.keys, tallied
+            )
+            names = await known.features.limit(connection, tallied.deltas)
+            seen_today = await store.add_activity(connection, tallied.deltas, running_day=today)
+            await store.add_signals(connection, [(key, one) for (_, key), one in tallied.signals])
+            await store.add_source_hours(connection, batch.partition, tallied.source_hours)
+            await store.mark_dirty(connection, _marks(tallied, seen_today, now))
             await _put_aside(connection, batch, arrived.unreadable)
             failpoints.reach("scoring.in_transaction")
         known.events.remember(kept)
         known.features.remember(names)
         counts = arrivals.count(new)
-        erased = arrivals.count(arrived.groups) - arrivals.count(kept)
+        erased = arrivals.count(arrived.keys) - arrivals.count(kept)
         self._metrics.count(EventResult.COUNTED, counts)
         self._metrics.count(EventResult.ERASED, erased)
         self._metrics.count(EventResult.DUPLICATE, arrived.readable - counts - erased)
@@ -223,39 +218,46 @@ def _stop_if_none(readable: int, unreadable: int, kind: type[msgspec.Struct]) ->
         raise Unreadable(f"none of {unreadable} records is a {kind.__name__}")
 
 
-def _signals(new: Groups) -> list[tuple[EventKey, Signal]]:
-    return [
-        (key, signal)
-        for events in new.values()
-        for key, event in events.items()
-        if event.type in signals.TYPES and (signal := signals.signal_of(event)) is not None
-    ]
+async def _keep_new(
+    connection: AsyncConnection,
+    batch: Batch,
+    seen: SeenEvents,
+    keys: Keys,
+    tallied: Tally[EventId],
+) -> tuple[Keys, Keys, Tally[EventId]]:
+    """Store the events that are new: those that still count, the new ones of them, what they add.
+
+    The batch was tallied as if all were new; where one is not, it is read once more.
+    """
+    events: Mapping[EventId, UsageEvent] | None = None
+    erasures = await erasure.erasures_among(connection, {name for _, name in keys}, tallied)
+    if erasures is not None:
+        events = directory.without_erased(_read_again(batch, keys), erasures)
+        keys = arrivals.keys_of(events)
+    new = await seen.keep_new(connection, keys)
+    if events is None and arrivals.count(new) < arrivals.count(keys):
+        events = _read_again(batch, new)
+    if events is not None:
+        tallied = tally(one for one in events.items() if one[0][1] in new.get(one[0][0], ()))
+    if failpoints.switched_off("dedupe"):
+        every = _decode_all(UsageEvent, batch.records)[0]
+        tallied = replace(tally((_NO_ID, event) for event in every), signals=tallied.signals)
+    return keys, new, tallied
 
 
-def _source_hours(events: Sequence[UsageEvent]) -> Mapping[tuple[str, datetime], int]:
-    """Live events by source and hour of arrival."""
-    counts: Counter[tuple[str, int, int]] = Counter()
-    for event in events:
-        # History that is loaded in an hour is not what the source sends in one.
-        if event.backfill:
-            continue
-        moment = event.received_at
-        if moment.tzinfo is not UTC:
-            moment = moment.astimezone(UTC)
-        counts[event.source, moment.toordinal(), moment.hour] += 1
+def _read_again(batch: Batch, keys: Keys) -> dict[EventId, UsageEvent]:
     return {
-        (source, datetime.combine(date.fromordinal(day), clock_time(hour), UTC)): count
-        for (source, day, hour), count in counts.items()
+        (group, key): event
+        for (group, key), event in arrivals.read(batch.records, Arrivals(), arrivals.nothing_known)
+        if key in keys.get(group, ())
     }
 
 
-def _changed(
-    deltas: Collection[AccountDay],
-    signalled: Iterable[tuple[EventKey, Signal]],
-    seen_today: AbstractSet[str],
-    now: datetime,
-) -> AbstractSet[str]:
-    """The accounts of which a look would find something new.
+def _marks(
+    tallied: Tally[EventId], seen_today: AbstractSet[str], now: datetime
+) -> Sequence[store.Mark]:
+    """One mark per account of which a look would find something new, or that is being loaded, with
+    the arrival of its first event: latencies start there.
 
     Indicators are of complete days, and recency alone sees the running one: whoever was active
     today before is as active as can be until midnight. Shortly before it all are looked at, as a
@@ -264,27 +266,12 @@ def _changed(
     utc = now.astimezone(UTC)
     if (utc + _BEFORE_MIDNIGHT).date() != utc.date():
         seen_today = frozenset()
-    changed = {name for name, day in deltas if name not in seen_today or day != utc.date()}
-    return changed | {signal.account for _, signal in signalled}
-
-
-def _marks(events: Iterable[UsageEvent], changed: AbstractSet[str]) -> Sequence[store.Mark]:
-    """One mark per account that changed or is being loaded, with the arrival of its first event:
-    latencies start there.
-    """
-    received: dict[str, datetime] = {}
-    backfilled = set()
-    for event in events:
-        if event.account not in changed and not event.backfill:
-            continue
-        known = received.get(event.account)
-        if known is None or event.received_at < known:
-            received[event.account] = event.received_at
-        if event.backfill:
-            backfilled.add(event.account)
+    changed = {name for name, day in tallied.deltas if name not in seen_today or day != utc.date()}
+    changed |= {signal.account for _, signal in tallied.signals}
+    received = {**tallied.backfilled_since, **tallied.received_since(changed)}
     return [
-        store.Mark(account=name, received_at=received[name], backfill=name in backfilled)
-        for name in sorted(received)
+        store.Mark(account=name, received_at=moment, backfill=name in tallied.backfilled_since)
+        for name, moment in sorted(received.items())
     ]
 
 

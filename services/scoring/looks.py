@@ -14,6 +14,7 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scoring import explanations, feature_log, flag_store, score_store, usage_store
+from services.scoring.day_sets import DaySets
 from services.scoring.domain.assessment import (
     Assessed,
     FlagChange,
@@ -32,7 +33,7 @@ from services.scoring.domain.usage import Floats, Integers, Usage, directory_of,
 from services.scoring.explanations import Scored
 from services.scoring.feature_log import Kind, LoggedRow
 from services.scoring.flag_events import flag_event
-from services.scoring.usage_store import Scope, SourceSets, Stored
+from services.scoring.usage_store import Scope, Stored
 from shared.database import driver
 from shared.messages import FlagEvent, FlagReason, Reason
 
@@ -67,24 +68,22 @@ class Seen:
 
 
 class Looks:
-    """Looks at accounts; remembers which sets of sources there are."""
+    """Looks at accounts; remembers which sets of sources and features their days have."""
 
     def __init__(self) -> None:
-        self._sources = SourceSets()
+        self._sets = DaySets()
 
     async def look(self, connection: AsyncConnection, scope: Scope, moment: Moment) -> Seen:
         """Score the accounts of the scope and write what was found."""
         connected = await driver(connection)
         known = await score_store.read_known(connection, scope, moment.now)
         stored = await usage_store.read_stored(
-            connected, scope, moment.now.astimezone(UTC).date(), self._sources
+            connected, scope, moment.now.astimezone(UTC).date(), self._sets
         )
         states = await flag_store.read_states(
             connection, scope.shard, None if scope.shard is not None else scope.accounts
         )
-        usage, assessed, found = await asyncio.to_thread(
-            _assess, stored, self._sources, known, states, moment
-        )
+        usage, assessed, found = await asyncio.to_thread(_assess, stored, known, states, moment)
         version = moment.standard.model.version
         # Before anybody is told why: the reasons compare with them, now and whenever asked again.
         before = await self._a_year_before(connection, usage, assessed, moment)
@@ -143,10 +142,10 @@ class Looks:
             await driver(connection),
             Scope(accounts=names),
             now.astimezone(UTC).date(),
-            self._sources,
+            self._sets,
         )
         table = await asyncio.to_thread(
-            lambda: measure(usage_store.usage_of(stored, self._sources), directory_of(fields), now)
+            lambda: measure(usage_store.usage_of(stored), directory_of(fields), now)
         )
         as_of = datetime(now.year, now.month, now.day, tzinfo=UTC)
         return [
@@ -164,10 +163,10 @@ class Looks:
 
 
 def _assess(
-    stored: Stored, sources: SourceSets, known: Known, states: States, moment: Moment
+    stored: Stored, known: Known, states: States, moment: Moment
 ) -> tuple[Usage, Assessed, dict[int, tuple[FlagChange, ...]]]:
     """What is found, and what becomes of the flags of the accounts that rules point at."""
-    usage = _by_our_clock(usage_store.usage_of(stored, sources), moment.now)
+    usage = _by_our_clock(usage_store.usage_of(stored), moment.now)
     rules = moment.standard.rules
     assessed = assess(
         usage,

@@ -27,7 +27,7 @@ class Sort(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class After:
-    """Where the last page ended."""
+    """Where the last page ended; `value` None: among accounts that have none."""
 
     value: str | None
     account: str
@@ -35,54 +35,98 @@ class After:
 
 _SCORE: Final = """
     s.state, s.short_history, s.risk, s.band, s.band_since, s.value_at_risk, s.currency,
-    s.value_basis, s.as_of, s.columns, s.indicators, s.model_version, s.sort_risk, s.sort_value
+    s.value_basis, s.as_of, s.columns, s.indicators, s.model_version, s.sort_risk
 """
+# What is listed is found first, among all by one index, or first in parts that are merged: an index
+# for each list would cost every sweep. Parameters: band or NULL, where the last page ended, limit.
 _LISTED: Final = f"""
 SELECT s.account_id, a.fields::text AS fields, {_SCORE},
     ARRAY(SELECT f.reason FROM scoring.flags AS f WHERE f.account_id = s.account_id
         AND f.cleared_at IS NULL ORDER BY f.reason) AS flags
-FROM {{scores}} AS s LEFT JOIN scoring.accounts AS a USING (account_id)
-WHERE ($1::text IS NULL OR s.band = $1)
+FROM ({{found}}) AS s LEFT JOIN scoring.accounts AS a USING (account_id) ORDER BY {{order}}
 """
-# By id: the first ones of each shard, merged. An index of its own would cost every sweep.
-_BY_ACCOUNT: Final = f"""
-(SELECT p.* FROM generate_series(0, {SHARDS - 1}) AS g (shard), LATERAL (
+_BY_RISK: Final = "s.sort_risk DESC, s.account_id"
+_BY_VALUE: Final = "s.value_at_risk DESC, s.account_id"
+
+
+def _of_band(condition: str) -> str:
+    # By band too, which is the same in all rows: it names the index's order, also where it is NULL.
+    return f"""
+(SELECT s.* FROM scoring.scores AS s WHERE {condition}
+    AND ($3::text IS NULL OR (s.sort_risk <= $2::float8
+        AND (s.sort_risk < $2::float8 OR s.account_id > $3)))
+    ORDER BY s.band, {_BY_RISK} LIMIT $4)
+"""
+
+
+_OF_ALL_BANDS: Final = " UNION ALL ".join(
+    [
+        _of_band("$1::text IS NULL AND s.band IS NULL"),
+        *(_of_band(f"($1::text IS NULL OR $1 = '{band}') AND s.band = '{band}'") for band in Band),
+    ]
+)
+_OF_RISK: Final = f"SELECT s.* FROM ({_OF_ALL_BANDS}) AS s ORDER BY {_BY_RISK} LIMIT $4"
+_WITH_VALUE: Final = f"""
+SELECT s.* FROM scoring.scores AS s WHERE s.value_at_risk IS NOT NULL
+    AND ($1::text IS NULL OR s.band = $1)
+    AND ($3::text IS NULL OR (s.value_at_risk <= $2::text::numeric
+        AND (s.value_at_risk < $2::text::numeric OR s.account_id > $3)))
+    ORDER BY {_BY_VALUE} LIMIT $4
+"""
+
+
+def _by_account(condition: str) -> str:
+    """The first ones of each shard, merged."""
+    return f"""
+SELECT s.* FROM generate_series(0, {SHARDS - 1}) AS g (shard), LATERAL (
     SELECT o.* FROM scoring.scores AS o
     WHERE o.shard = g.shard AND ($3::text IS NULL OR o.account_id > $3)
-        AND ($1::text IS NULL OR o.band = $1) AND ($2::text IS NULL OR true)
+        AND ($1::text IS NULL OR o.band = $1) AND ($2::text IS NULL OR true) AND {condition}
     ORDER BY o.account_id LIMIT $4
-) AS p)
+) AS s ORDER BY s.account_id LIMIT $4
 """
-_ORDERS: Final = {
-    Sort.RISK: (
-        "AND ($3::text IS NULL OR s.sort_risk < $2::float8"
-        " OR (s.sort_risk = $2::float8 AND s.account_id > $3))"
-        " ORDER BY s.sort_risk DESC, s.account_id LIMIT $4"
-    ),
-    Sort.VALUE_AT_RISK: (
-        "AND ($3::text IS NULL OR s.sort_value < $2::text::numeric"
-        " OR (s.sort_value = $2::text::numeric AND s.account_id > $3))"
-        " ORDER BY s.sort_value DESC, s.account_id LIMIT $4"
-    ),
-    Sort.ACCOUNT: " ORDER BY s.account_id LIMIT $4",
-}
+
+
+_OF_ACCOUNT: Final = _LISTED.format(found=_by_account("true"), order="s.account_id")
+_OF_RISK_LISTED: Final = _LISTED.format(found=_OF_RISK, order=_BY_RISK)
+_VALUE_LISTED: Final = _LISTED.format(found=_WITH_VALUE, order=_BY_VALUE)
+_NO_VALUE_LISTED: Final = _LISTED.format(
+    found=_by_account("o.value_at_risk IS NULL"), order="s.account_id"
+)
 
 
 async def list_accounts(
     connection: AsyncConnection, *, band: Band | None, sort: Sort, after: After | None, limit: int
 ) -> list[asyncpg.Record]:
     """One page and one row more where there is a next page."""
-    value: str | float | None = after.value if after else None
-    if sort is Sort.RISK and value is not None:
-        value = float(value)
-    scores = _BY_ACCOUNT if sort is Sort.ACCOUNT else "scoring.scores"
-    rows: list[asyncpg.Record] = await (await driver(connection)).fetch(
-        _LISTED.format(scores=scores) + _ORDERS[sort],
-        band,
-        value,
-        after.account if after else None,
-        limit + 1,
-    )
+    connected = await driver(connection)
+    rows: list[asyncpg.Record]
+    value, account = (after.value, after.account) if after else (None, None)
+    match sort:
+        case Sort.ACCOUNT:
+            rows = await connected.fetch(_OF_ACCOUNT, band, value, account, limit + 1)
+        case Sort.RISK:
+            risk = None if value is None else float(value)
+            rows = await connected.fetch(_OF_RISK_LISTED, band, risk, account, limit + 1)
+        case Sort.VALUE_AT_RISK:
+            rows = await _by_value(connected, band, value, account, limit + 1)
+    return rows
+
+
+async def _by_value(
+    connected: asyncpg.Connection,
+    band: Band | None,
+    value: str | None,
+    account: str | None,
+    limit: int,
+) -> list[asyncpg.Record]:
+    """Who has a value at risk, then who has none."""
+    rows: list[asyncpg.Record] = []
+    if value is not None or account is None:
+        rows = await connected.fetch(_VALUE_LISTED, band, value, account, limit)
+        account = None
+    if len(rows) < limit:
+        rows += await connected.fetch(_NO_VALUE_LISTED, band, None, account, limit - len(rows))
     return rows
 
 

@@ -88,6 +88,7 @@ async def save_scores(
     accounts = found.known.accounts
     bands = [BANDS[code] for code in found.bands.code.tolist()]
     risks = _numbers(found.risk)
+    is_new = np.isnat(found.known.looked_at)
     rows = zip(
         [shard_of(name) for name in accounts],
         accounts,
@@ -103,13 +104,18 @@ async def save_scores(
         [value and value.currency for value in found.values],
         [value and value.basis for value in found.values],
         found.table.packed(),
+        is_new.tolist(),
         strict=True,
     )
     connected = await driver(connection)
     # Through a table of this session: the driver takes arrays at several times the cost of rows.
     await connected.execute(_MAKE_ROOM)
     await connected.copy_records_to_table("scored", schema_name="pg_temp", records=rows)
-    await connected.execute(_SAVE_SCORES, now, columns_hash(), cohort_ratio, model_version)
+    same = (now, columns_hash(), cohort_ratio, model_version)
+    if not is_new.all():
+        await connected.execute(_UPDATE_SCORES, *same)
+    if is_new.any():
+        await connected.execute(_INSERT_SCORES, *same)
 
 
 _FOUND: Final = (
@@ -121,17 +127,22 @@ _MAKE_ROOM: Final = f"""
 DO $$ BEGIN
     IF to_regclass('pg_temp.scored') IS NULL THEN
         CREATE TEMPORARY TABLE scored ON COMMIT DELETE ROWS
-        AS SELECT shard, account_id, {_FOUND} FROM scoring.scores WITH NO DATA;
+        AS SELECT shard, account_id, {_FOUND}, true AS is_new FROM scoring.scores WITH NO DATA;
     ELSE
         DELETE FROM pg_temp.scored;
     END IF;
 END $$
 """
-_SAVE_SCORES: Final = f"""
+# Not one statement with ON CONFLICT: it locks each row before it changes it, and writes that down
+# too. The caller holds the shards' locks: nobody else writes a first score, or erases one.
+_UPDATE_SCORES: Final = f"""
+UPDATE scoring.scores AS s SET ({_SAVED}) =
+    ({", ".join("n." + name.strip() for name in _FOUND.split(","))}, $1, $2, $3, $4)
+FROM pg_temp.scored AS n WHERE s.shard = n.shard AND s.account_id = n.account_id AND NOT n.is_new
+"""
+_INSERT_SCORES: Final = f"""
 INSERT INTO scoring.scores (shard, account_id, {_SAVED})
-SELECT shard, account_id, {_FOUND}, $1, $2, $3, $4 FROM pg_temp.scored
-ON CONFLICT (shard, account_id) DO UPDATE SET ({_SAVED}) =
-    ({", ".join("EXCLUDED." + name.strip() for name in _SAVED.split(","))})
+SELECT shard, account_id, {_FOUND}, $1, $2, $3, $4 FROM pg_temp.scored WHERE is_new
 """
 
 

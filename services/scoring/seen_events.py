@@ -1,13 +1,13 @@
 """Which events have been counted: the table `seen_events`, and what this process has put there.
 
 An event counts once because the table's key says so, whoever writes. What this process remembers
-only makes it cheap: with the repeated events that it knows left out, the others can be copied,
+only makes it cheap: where the repeated events that it knows are left out, the others can be copied,
 which costs the database half of what asking for each does. Where one is repeated after all, the
 copy fails, and each is asked for.
 """
 
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 from datetime import date
 from typing import Final
@@ -15,9 +15,8 @@ from typing import Final
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scoring.arrivals import AccountAndDay, EventKey, Groups
+from services.scoring.arrivals import AccountAndDay, EventKey, Keys, Known, keys_of
 from shared.database import driver
-from shared.messages import UsageEvent
 
 _REMEMBERED: Final = 20_000
 """Keys, twice: 100 bytes each. A retry comes seconds after its first try, minutes at most."""
@@ -36,62 +35,49 @@ class SeenEvents:
         self._count = 0
         self._asking = 0
 
-    async def keep_new(self, connection: AsyncConnection, groups: Groups) -> Groups:
-        """Store the events that were not known before; return them, by day and account in order."""
-        unknown = self._without_remembered(groups)
-        if not unknown:
-            return unknown
+    def remembered(self, group: AccountAndDay) -> Known:
+        """The events that are known to be in the table."""
+        return self._young.get(group, _NONE), self._old.get(group, _NONE)
+
+    async def keep_new(self, connection: AsyncConnection, keys: Keys) -> Keys:
+        """Store the events that the table did not hold; return them."""
+        if not keys:
+            return keys
         connected = await driver(connection)
         if self._asking:
             self._asking -= 1
-            return await _ask(connected, unknown)
+            return await _ask(connected, keys)
         await connected.execute("SAVEPOINT copying")
         try:
             await connected.copy_to_table(
                 "seen_events",
                 schema_name="scoring",
                 columns=["event_day", "account_id", "key"],
-                source=_chunks(_binary_rows(unknown)),
+                source=_chunks(_binary_rows(keys)),
                 format="binary",
             )
         except asyncpg.UniqueViolationError:
             self._asking = _ASKING_AFTER_A_MISS
             await connected.execute("ROLLBACK TO SAVEPOINT copying")
-            return await _ask(connected, unknown)
-        return {group: unknown[group] for group in sorted(unknown)}
+            return await _ask(connected, keys)
+        return keys
 
-    def remember(self, groups: Groups) -> None:
+    def remember(self, keys: Keys) -> None:
         """The events are in the table: call this after the commit."""
-        for group, events in groups.items():
-            self._young.setdefault(group, set()).update(events)
-            self._count += len(events)
+        for group, those in keys.items():
+            self._young.setdefault(group, set()).update(those)
+            self._count += len(those)
         if self._count >= _REMEMBERED:
             self._old, self._young, self._count = self._young, {}, 0
 
-    def _without_remembered(self, groups: Groups) -> Groups:
-        empty: AbstractSet[EventKey] = frozenset()
-        unknown: dict[AccountAndDay, Mapping[EventKey, UsageEvent]] = {}
-        for group, events in groups.items():
-            young, old = self._young.get(group, empty), self._old.get(group, empty)
-            if young.isdisjoint(events) and old.isdisjoint(events):
-                left = events
-            else:
-                left = {
-                    key: event
-                    for key, event in events.items()
-                    if key not in young and key not in old
-                }
-            if left:
-                unknown[group] = left
-        return unknown
+
+_NONE: Final[AbstractSet[EventKey]] = frozenset()
 
 
-async def _ask(connected: asyncpg.Connection, groups: Groups) -> Groups:
+async def _ask(connected: asyncpg.Connection, keys: Keys) -> Keys:
     """Insert each event, unless it is there, and say which were not."""
     ordered = [
-        (day, account, key)
-        for day, account in sorted(groups)
-        for key in sorted(groups[day, account])
+        (day, account, key) for day, account in sorted(keys) for key in sorted(keys[day, account])
     ]
     rows = await connected.fetch(
         "INSERT INTO scoring.seen_events (event_day, account_id, key)"
@@ -101,11 +87,7 @@ async def _ask(connected: asyncpg.Connection, groups: Groups) -> Groups:
         [account for _, account, _ in ordered],
         [key for _, _, key in ordered],
     )
-    new: dict[AccountAndDay, dict[EventKey, UsageEvent]] = {}
-    for day, account, key in rows:
-        group = (day.toordinal(), account)
-        new.setdefault(group, {})[key] = groups[group][key]
-    return {group: new[group] for group in sorted(new)}
+    return keys_of(((day.toordinal(), account), key) for day, account, key in rows)
 
 
 # The binary format of COPY: per row the number of fields, per field its length and its bytes.
@@ -117,10 +99,10 @@ _KEY_LENGTH: Final = _LENGTH.pack(16)
 _POSTGRES_EPOCH: Final = date(2000, 1, 1).toordinal()
 
 
-def _binary_rows(groups: Groups) -> bytes:
+def _binary_rows(keys: Keys) -> bytes:
     """In the order of the table's key, as two transactions must never wait in a circle."""
     parts = [_SIGNATURE]
-    for day, account in sorted(groups):
+    for day, account in sorted(keys):
         name = account.encode()
         # What all rows of the group begin with.
         start = b"".join(
@@ -131,7 +113,7 @@ def _binary_rows(groups: Groups) -> bytes:
                 _KEY_LENGTH,
             )
         )
-        parts += (start, start.join(sorted(groups[day, account])))
+        parts += (start, start.join(sorted(keys[day, account])))
     parts.append(_END)
     return b"".join(parts)
 

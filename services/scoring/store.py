@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.scoring.array_literals import MOMENT, integers, moments, texts
 from services.scoring.arrivals import EventKey
 from services.scoring.domain.activity import AccountDay, DayDelta
 from services.scoring.domain.signals import Signal
@@ -70,30 +71,22 @@ async def add_activity(
         ends.append(len(users))
     rows = await (await driver(connection)).fetch(
         _ADD_ACTIVITY,
-        _array([shard for shard, _, _ in ordered]),
-        _array([day for _, day, _ in ordered]),
-        [account for _, _, account in ordered],
-        _array([delta.events for delta in values]),
-        _array([delta.milliseconds for delta in values]),
-        _array([delta.userless for delta in values]),
-        _array([0, *ends[:-1]]),
-        _array(ends),
-        [_join(delta.features) for delta in values],
-        [_join(delta.sources) for delta in values],
-        [delta.first_received_at for delta in values],
-        _array(users),
+        integers([shard for shard, _, _ in ordered]),
+        integers([day for _, day, _ in ordered]),
+        texts([account for _, _, account in ordered]),
+        integers([delta.events for delta in values]),
+        integers([delta.milliseconds for delta in values]),
+        integers([delta.userless for delta in values]),
+        integers([0, *ends[:-1]]),
+        integers(ends),
+        texts([_join(delta.features) for delta in values]),
+        texts([_join(delta.sources) for delta in values]),
+        moments([delta.first_received_at for delta in values]),
+        integers(users),
         running_day,
     )
     # A new bucket holds what was just added, an old one at least one event more.
     return {name for name, events in rows if events > deltas[name, running_day].events}
-
-
-def _array(numbers: list[int]) -> str:
-    """Integers as PostgreSQL reads an array of them.
-
-    The driver asks of each element whether it is a list: that takes four times as long (measured).
-    """
-    return f"{{{str(numbers)[1:-1]}}}"
 
 
 # Arrays of arrays cannot be unnested row by row: the users travel as one array and where each
@@ -107,10 +100,10 @@ INSERT INTO scoring.account_day AS d
      first_received_at)
 SELECT shard, date '0001-01-01' + (day - 1), account_id, events, milliseconds, userless,
     (SELECT $12::text::bigint[])[first + 1:last], string_to_array(features, {_SEPARATED}),
-    string_to_array(sources, {_SEPARATED}), first_received_at
-FROM unnest($1::text::smallint[], $2::text::int[], $3::text[], $4::text::int[],
-    $5::text::bigint[], $6::text::int[], $7::text::int[], $8::text::int[], $9::text[], $10::text[],
-    $11::timestamptz[])
+    string_to_array(sources, {_SEPARATED}), {MOMENT.format("first_received_at")}
+FROM unnest($1::text::smallint[], $2::text::int[], $3::text::text[], $4::text::int[],
+    $5::text::bigint[], $6::text::int[], $7::text::int[], $8::text::int[], $9::text::text[],
+    $10::text::text[], $11::text::bigint[])
     AS n (shard, day, account_id, events, milliseconds, userless, first, last, features, sources,
         first_received_at)
 ON CONFLICT (shard, day, account_id) DO UPDATE SET
@@ -178,6 +171,8 @@ async def add_source_hours(
     counts: Mapping[tuple[str, datetime], int],
 ) -> None:
     """Count the events of each source and hour of their arrival."""
+    if not counts:
+        return
     ordered = sorted(counts.items())
     await (await driver(connection)).execute(
         "INSERT INTO scoring.source_hours AS h (hour, source, partition, events)"
@@ -196,11 +191,13 @@ async def mark_dirty(connection: AsyncConnection, marks: Collection[Mark]) -> No
     if marks:
         await (await driver(connection)).execute(
             "INSERT INTO scoring.dirty (shard, account_id, backfill, received_at)"
-            " SELECT * FROM unnest($1::smallint[], $2::text[], $3::bool[], $4::timestamptz[])",
-            [shard_of(mark.account) for mark in marks],
-            [mark.account for mark in marks],
-            [mark.backfill for mark in marks],
-            [mark.received_at for mark in marks],
+            f" SELECT shard, account_id, backfill <> 0, {MOMENT.format('received_at')}"
+            " FROM unnest($1::text::smallint[], $2::text::text[], $3::text::int[],"
+            " $4::text::bigint[]) AS n (shard, account_id, backfill, received_at)",
+            integers([shard_of(mark.account) for mark in marks]),
+            texts([mark.account for mark in marks]),
+            integers([int(mark.backfill) for mark in marks]),
+            moments([mark.received_at for mark in marks]),
         )
 
 

@@ -16,12 +16,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scoring import copied, score_store, sweep_store, usage_store
+from services.scoring.day_sets import DaySets
 from services.scoring.domain.features import FEATURES, Rows, rows
 from services.scoring.domain.indicators import measure
 from services.scoring.domain.table import COLUMNS, STATES, IndicatorTable, columns_hash
 from services.scoring.domain.usage import Floats, SignalKind, directory_of
 from services.scoring.store import SHARDS
-from services.scoring.usage_store import Scope, SourceSets
+from services.scoring.usage_store import Scope
 from shared.database import driver
 
 ENOUGH: Final = 200_000
@@ -53,14 +54,14 @@ async def take(
     steps = [[shard] for shard in range(SHARDS)]
     if accounts <= _FEW_AT_ONCE:
         steps = [list(range(SHARDS))]
-    found, sources = _Gathering(), SourceSets()
+    found, sets = _Gathering(), DaySets()
     async with engine.begin() as connection:
         await sweep_store.begin(connection, ())
         connected = await driver(connection)
         for shards in steps:
             await _add_stored(connected, shards, found, now.astimezone(UTC).date())
             if names := await _unseen(connected, shards, settle):
-                await _add_unseen(connection, shards, names, found, sources, now)
+                await _add_unseen(connection, shards, names, found, sets, now)
             progressed()
             if found.accounts >= ENOUGH:
                 break
@@ -168,7 +169,7 @@ async def _add_unseen(
     shards: Sequence[int],
     names: list[str],
     found: _Gathering,
-    sources: SourceSets,
+    sets: DaySets,
     now: datetime,
 ) -> None:
     if len(names) <= _FEW or len(shards) > 1:
@@ -180,10 +181,10 @@ async def _add_unseen(
         names = [names[place] for place in alone.tolist()]
         scope = Scope(accounts=names, shard=shards[0], hashes=hashes[alone])
     stored = await usage_store.read_stored(
-        await driver(connection), scope, now.astimezone(UTC).date(), sources
+        await driver(connection), scope, now.astimezone(UTC).date(), sets
     )
     fields = await score_store.read_fields(connection, names)
     table = await asyncio.to_thread(
-        lambda: measure(usage_store.usage_of(stored, sources), directory_of(fields), now)
+        lambda: measure(usage_store.usage_of(stored), directory_of(fields), now)
     )
     found.add(table, [one.segment for one in fields], 1.0)

@@ -184,17 +184,17 @@ scores: Final = Table(
     # What the trend was divided by: the next survey needs it as it was before.
     Column("cohort_ratio", Double, nullable=False),
     Column("model_version", Text),
-    # NULLs sort as 0 in the lists, and an index can serve them.
+    # NULLs come last in the lists, and an index can serve them.
     Column("sort_risk", Double, Computed("coalesce(risk, -1)", persisted=True), nullable=False),
-    Column(
-        "sort_value",
-        Numeric,
-        Computed("coalesce(value_at_risk, -1)", persisted=True),
-        nullable=False,
-    ),
-    Index("scores_by_risk", text("sort_risk DESC"), "account_id"),
-    Index("scores_by_value", text("sort_value DESC"), "account_id"),
+    # Every sweep writes every entry of every index again: a list of all accounts by risk is merged
+    # from those of the bands, and who has no value is listed by the key.
     Index("scores_by_band", "band", text("sort_risk DESC"), "account_id"),
+    Index(
+        "scores_by_value",
+        text("value_at_risk DESC"),
+        "account_id",
+        postgresql_where=text("value_at_risk IS NOT NULL"),
+    ),
 )
 
 # When all accounts of a shard had last been looked at, and with what: what is due by time is known

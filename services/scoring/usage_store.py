@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from services.scoring import copied
 from services.scoring.copied import Rows
+from services.scoring.day_sets import DaySets, Sets
 from services.scoring.domain.usage import (
     KEPT_DAYS,
     Days,
@@ -26,7 +27,6 @@ from services.scoring.domain.usage import (
     Members,
     Signals,
     Usage,
-    code_of,
 )
 from services.scoring.store import shard_of
 
@@ -62,74 +62,21 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What COPY has brought of some accounts, not yet put together; `users` as in `copied`."""
+    """What COPY has brought of some accounts, not yet put together.
+
+    `days` `(days,)` are those of the scope, with the index of each one's account; `users`: of each
+    member the day's index, and who. `sources`, `features`: what the days' hashes stand for.
+    """
 
     scope: Scope
     days: Rows
+    owner: Integers
     users: tuple[Integers, Integers]
-    features: Rows
+    sources: Sets
+    features: Sets
     signals: Rows
     past: Rows
     older: Rows
-
-
-class SourceSets:
-    """The sets of sources that days were seen with, by their hash: few, so they are remembered."""
-
-    def __init__(self) -> None:
-        self._codes: dict[int, Integers] = {}
-
-    async def learn(self, connection: asyncpg.Connection, scope: Scope, hashes: Integers) -> None:
-        """Ask which sets the hashes of the scope's days stand for, where that is not known yet."""
-        known = np.array(sorted(self._codes), np.int64)
-        unknown = np.unique(hashes[~np.isin(hashes, known)])
-        if not len(unknown):
-            return
-        if scope.shard is None:
-            shards = [shard_of(name) for name in scope.accounts]
-            sets = await connection.fetch(
-                _SETS_OF_ACCOUNTS, unknown.tolist(), shards, scope.accounts
-            )
-        else:
-            sets = await connection.fetch(_SETS_OF_SHARD, unknown.tolist(), scope.shard)
-        self._codes |= {
-            row[0]: np.array([code_of(name) for name in row[1]], np.int64) for row in sets
-        }
-
-    def members(self, owner: Integers, day: Integers, hashes: Integers) -> Members:
-        """The sources of each day `(days,)`, flat; codes are those of `code_of`.
-
-        Intake may have changed a day before `learn` asked for its set: then the day has none, and
-        is looked at again at once.
-        """
-        known = np.array(sorted(self._codes), np.int64)
-        if not len(hashes) or not len(known):
-            nothing = np.empty(0, np.int64)
-            return Members(owner=nothing, day=nothing, code=nothing)
-        sets = [self._codes[one] for one in known.tolist()]
-        sizes = np.array([len(one) for one in sets], np.int64)
-        starts = np.cumsum(sizes) - sizes
-        place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-        size = np.where(known[place] == hashes, sizes[place], 0)
-        within = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
-        return Members(
-            owner=np.repeat(owner, size),
-            day=np.repeat(day, size),
-            code=np.concatenate(sets)[np.repeat(starts[place], size) + within],
-        )
-
-
-_SETS: Final = "SELECT DISTINCT hash_array_extended(d.sources, 0), d.sources"
-_SETS_OF_SHARD: Final = f"""
-{_SETS} FROM scoring.account_day AS d
-WHERE d.shard = $2 AND hash_array_extended(d.sources, 0) = ANY($1::bigint[])
-"""
-_SETS_OF_ACCOUNTS: Final = f"""
-{_SETS} FROM unnest($2::smallint[], $3::text[]) AS n (shard, account_id),
-LATERAL (SELECT a.sources FROM scoring.account_day AS a
-    WHERE a.shard = n.shard AND a.account_id = n.account_id OFFSET 0) AS d
-WHERE hash_array_extended(d.sources, 0) = ANY($1::bigint[])
-"""
 
 
 def apart(hashes: Integers) -> Truths:
@@ -140,25 +87,25 @@ def apart(hashes: Integers) -> Truths:
 
 
 async def read_stored(
-    connection: asyncpg.Connection, scope: Scope, today: date, sources: SourceSets
+    connection: asyncpg.Connection, scope: Scope, today: date, sets: DaySets
 ) -> Stored:
     """What is stored of the accounts' use until `today`, the running UTC day."""
     since = date.fromordinal(today.toordinal() - KEPT_DAYS)
-
     kept = f"d.day BETWEEN '{since}' AND '{today}'"
-    complete = f"d.day >= '{since}' AND d.day < '{today}'"
     content = await fetch(connection, scope, "account_day", _DAY, kept)
-    days, owner, user = await asyncio.to_thread(copied.days_with_members, content)
-    await sources.learn(connection, scope, days["sources"].astype(np.int64))
-    features = await fetch(connection, scope, "account_day", _FEATURE, complete, _LAST_DAYS)
+    days, owner, users = await asyncio.to_thread(_days, scope, content)
+    sources = await sets.learn(connection, "sources", scope.accounts, owner, days)
+    features = await sets.learn(connection, "features", scope.accounts, owner, days)
     older = await fetch(connection, scope, "account_day", _OLDER_DAY, f"d.day < '{since}'", _OLDER)
     signals = await fetch(connection, scope, "signals", _SIGNAL)
     past = await fetch(connection, scope, "account_past", _PAST)
     return Stored(
         scope=scope,
         days=days,
-        users=(owner, user),
-        features=copied.rows(features, _FEATURE_LAYOUT),
+        owner=owner,
+        users=users,
+        sources=sources,
+        features=features,
         signals=copied.rows(signals, _SIGNAL_LAYOUT),
         past=copied.rows(past, _PAST_LAYOUT),
         older=copied.rows(older, _PAST_LAYOUT),
@@ -166,13 +113,9 @@ async def read_stored(
 
 
 _DAY: Final = (
-    "d.day, d.events, d.milliseconds, hash_array_extended(d.sources, 0) AS sources, "
-    + copied.DAY_LIST
+    "d.day, d.events, d.milliseconds, hash_array_extended(d.sources, 0),"
+    f" hash_array_extended(d.features, 0), {copied.DAY_LIST}"
 )
-_FEATURE: Final = "d.day, hashtextextended(unnest(d.features), 0) AS feature"
-# Breadth asks when each feature was last used: one row each, instead of one for each day.
-_LAST_DAYS: Final = "SELECT key, feature, max(day) FROM ({}) AS m GROUP BY key, feature"
-_FEATURE_LAYOUT: Final = copied.layout(key="i8", feature="i8", day="i4")
 _SIGNAL: Final = (
     "d.occurred_at, d.kind, coalesce(d.user_key, 0), coalesce(d.subject, 0),"
     " coalesce(d.value, 'NaN')"
@@ -215,43 +158,44 @@ async def fetch(
     return await copied.fetch(connection, around.format(query))
 
 
-def usage_of(stored: Stored, sources: SourceSets) -> Usage:
-    """The rows put together: whose they are, and days in their order."""
+def _days(scope: Scope, content: bytes) -> tuple[Rows, Integers, tuple[Integers, Integers]]:
+    """The days with their accounts and their users, without those of others in the shard."""
+    days, of_day, user = copied.days_with_members(content)
+    owner, kept = scope.owners(days["key"].astype(np.int64))
+    if kept.all():
+        return days, owner, (of_day, user)
+    users = kept[of_day]
+    place = np.cumsum(kept) - 1
+    return days[kept], owner[kept], (place[of_day[users]], user[users])
+
+
+def usage_of(stored: Stored) -> Usage:
+    """The rows put together: days in their order, and the members of their sets."""
     accounts = len(stored.scope.accounts)
-    owner, kept = stored.scope.owners(stored.days["key"].astype(np.int64))
     day = stored.days["day"].astype(np.int64) + _EPOCH_ORDINAL
-    users = kept[stored.users[0]]
-    of_day = stored.users[0][users]
-    order = np.flatnonzero(kept)
-    order = order[np.argsort((owner[order] << 24) | day[order])]
+    order = np.argsort((stored.owner << 24) | day)
+    of_day, user = stored.users
+    owner, ordered_day = stored.owner[order], day[order]
     first, last, count = _deleted(stored, accounts)
     return Usage(
         accounts=accounts,
         days=Days(
-            owner=owner[order],
-            day=day[order],
-            events=stored.days["events"][order].astype(np.int64),
-            milliseconds=stored.days["milliseconds"][order].astype(np.int64),
+            owner=owner,
+            day=ordered_day,
+            events=stored.days["events"].astype(np.int64)[order],
+            milliseconds=stored.days["milliseconds"].astype(np.int64)[order],
         ),
-        users=Members(owner=owner[of_day], day=day[of_day], code=stored.users[1][users]),
-        features=_features(stored),
-        sources=sources.members(
-            owner[order], day[order], stored.days["sources"][order].astype(np.int64)
+        users=Members(owner=stored.owner[of_day], day=day[of_day], code=user),
+        features=stored.features.members(
+            owner, ordered_day, stored.days["features"].astype(np.int64)[order]
+        ),
+        sources=stored.sources.members(
+            owner, ordered_day, stored.days["sources"].astype(np.int64)[order]
         ),
         signals=_signals(stored),
         first_deleted=first,
         last_deleted=last,
         deleted_days=count,
-    )
-
-
-def _features(stored: Stored) -> Members:
-    owner, kept = stored.scope.owners(stored.features["key"].astype(np.int64))
-    found = stored.features[kept]
-    return Members(
-        owner=owner[kept],
-        day=found["day"].astype(np.int64) + _EPOCH_ORDINAL,
-        code=found["feature"].astype(np.int64),
     )
 
 

@@ -142,11 +142,14 @@ def changes(
     """What becomes of one account's flags; `reasons` explain its risk, where it has one."""
     fields = assessed.known.fields[index]
     sight = sight_of(assessed.conditions, index, fields, now, reasons=reasons)
+    decisions = decide(states, assessed.conditions, index, sight, rules)
+    if not decisions:
+        return ()
     last = float(assessed.known.last_risk[index])
     at_risk = float(assessed.limits.begin[index, _AT_RISK])
     renewal = renewal_date(fields, assessed.table.as_of)
     found = []
-    for decision in decide(states, assessed.conditions, index, sight, rules):
+    for decision in decisions:
         told = risk_told(decision.reason, sight.risk, None if np.isnan(last) else last, at_risk)
         value = value_told(decision.reason, told, fields)
         found.append(

@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
@@ -208,6 +209,7 @@ class KafkaConsumer:
         fetched = []
         others: frozenset[KafkaPartition] = frozenset()  # of all, at first
         for look in range(_LOOKS):
+            _spare_copies(consumer)
             records = await consumer.getmany(
                 *others, timeout_ms=0 if look else milliseconds(wait), max_records=max_records
             )
@@ -373,6 +375,21 @@ async def _positions(consumer: AIOKafkaConsumer) -> Mapping[KafkaPartition, int]
     unknown = list(state.tps - known.keys())
     beginnings = await consumer.beginning_offsets(unknown) if unknown else {}
     return {**known, **beginnings}
+
+
+def _spare_copies(consumer: AIOKafkaConsumer) -> None:
+    """Have the client hand out the records of its buffers as they were parsed.
+
+    It copies each into a `ConsumerRecord` otherwise, which has the same names and takes more than
+    half of all its time (measured). What comes into the buffers later is still copied.
+    """
+    for fetched in consumer._fetcher._records.values():  # noqa: SLF001  # no setting for it
+        if isinstance(fetched, FetchResult) and fetched.has_more():
+            fetched._partition_records._consumer_record = _as_parsed  # noqa: SLF001
+
+
+def _as_parsed(_partition: KafkaPartition, record: ConsumerRecord) -> ConsumerRecord:
+    return record
 
 
 def _stored(records: Sequence[ConsumerRecord]) -> list[StoredRecord]:
