@@ -93,7 +93,7 @@ async def shoot(page: Page, name: str) -> None:
 
 
 @pytest.mark.parametrize("with_javascript", [True, False], ids=["javascript", "no javascript"])
-async def test_a_csm_reads_the_reasons_acknowledges_and_closes(
+async def test_a_csm_reads_the_reasons_acts_and_closes(
     browser: Browser, deployment: Deployment, *, with_javascript: bool
 ) -> None:
     context = await browser.new_context(java_script_enabled=with_javascript)
@@ -119,6 +119,17 @@ async def test_a_csm_reads_the_reasons_acknowledges_and_closes(
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("Acknowledged").first).to_be_visible()
 
+    await page.get_by_role("button", name="Done: ").first.click()
+    await expect(page.get_by_text("Task done: ")).to_be_visible()
+    await page.get_by_text("Snooze…").first.click()
+    await page.get_by_label("Why can it wait?").first.fill("On holiday")
+    await page.get_by_role("button", name="Snooze", exact=True).first.click()
+    await expect(page.get_by_text("by console: On holiday")).to_be_visible()
+    await page.get_by_role("button", name="End the snooze").first.click()
+    await expect(page.get_by_text("The snooze was ended by hand")).to_be_visible()
+    if with_javascript:
+        await shoot(page, "account-at-work")
+
     await page.get_by_text("Close…").first.click()
     await page.get_by_label("How did it end?").first.select_option("saved")
     await page.get_by_role("button", name="Close intervention").first.click()
@@ -126,5 +137,22 @@ async def test_a_csm_reads_the_reasons_acknowledges_and_closes(
     await page.goto(f"{deployment.notifier.url('notifier')}/deliveries")
     if with_javascript:
         await shoot(page, "deliveries")
+
+    for name in ("Silences", "Feedback", "People", "Playbooks"):
+        await page.get_by_role("link", name=name, exact=True).click()
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        if with_javascript:
+            await shoot(page, name.lower())
+    await page.goto(f"{deployment.notifier.url('notifier')}/silences")
+    await page.get_by_label("Reason").select_option("seats_idle")
+    await page.get_by_label("Why does nobody").fill("They share seats")
+    await page.get_by_role("button", name="Silence", exact=True).click()
+    await page.get_by_role("button", name="End now: They share seats").click()
+    await expect(page.get_by_role("heading", name="Over")).to_be_visible()
+
+    await page.goto(f"{deployment.notifier.url('notifier')}/people/csm@example.com")
+    await page.get_by_label("Told", exact=True).select_option("daily")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Own choice")).to_be_visible()
     assert complaints == []
     await context.close()

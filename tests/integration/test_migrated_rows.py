@@ -7,6 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 import pytest
 
+from services.notifier import agenda, gauges, notice_rows
+from services.notifier.domain.notice import Told
+from services.notifier.routes import Ways
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.partitions import Partitions
 from services.scoring.store import shard_of
@@ -15,9 +18,11 @@ from shared import migrations
 from shared.database import open_engine
 from shared.lifecycle import Frame
 from shared.log.postgres import open_postgres_log
-from shared.messages import FlagEvent, decode
+from shared.messages import Band, FlagEvent, decode
 from shared.outbox import Relay
 from tests.databases import DatabaseServer
+from tests.integration.notifier.queue_rig import Post
+from tests.integration.notifier.rig import OWNER, open_rig
 from tests.integration.scoring.conftest import Behind, Time, make_sweep
 
 ACCOUNTS = ["acme", "globex", "initech", "umbrella", "Zürich & Söhne"]
@@ -145,6 +150,179 @@ async def test_the_service_goes_on_with_scores_and_flags_of_before(
     assert not any(one.change == "raised" for one in changes)
     assert ("globex", "gone_silent", 2) in [tuple(row) for row in open_]
     assert sorted(map(tuple, scored)) == [("acme", True), ("globex", True)]
+
+
+async def test_what_each_destination_was_told_is_known_by_account(
+    before_shards: str,
+) -> None:
+    await migrations.upgrade(before_shards, to="0009")
+    connection = await asyncpg.connect(before_shards)
+    ids = [uuid.UUID(int=number) for number in (1, 2, 3)]
+    try:
+        for one, reason, status in zip(
+            ids,
+            ("churn_risk", "gone_silent", "usage_drop"),
+            ("open", "acknowledged", "closed"),
+            strict=True,
+        ):
+            await connection.execute(
+                "INSERT INTO notifier.interventions (id, account_id, type, reason, status, version,"
+                " episode, severity, owner, due_at, opened_at, last_seen_at, flag_id, flag_episode,"
+                " flag_raised_at, flag_as_of, flag_change, summary, reasons, note, revision,"
+                " outcome)"
+                " VALUES ($1, 'acme', 'renew', $2, $3, 1, 1, 'at_risk', 'anna@vendor.example', $4,"
+                " $4, $4, $2, 1, $4, $4, 'raised', '', '[]', '', 0,"
+                " CASE $3 WHEN 'closed' THEN 'saved' END)",
+                one,
+                reason,
+                status,
+                MOMENT,
+            )
+            await connection.execute(
+                "INSERT INTO notifier.notices (intervention_id, destination, flag_id,"
+                " flag_episode, severity, owner, told_at)"
+                " VALUES ($1, 'slack:webhook', $2, 1, 'watch', 'anna@vendor.example', $3)",
+                one,
+                reason,
+                MOMENT,
+            )
+    finally:
+        await connection.close()
+    await migrations.upgrade(before_shards)
+    async with (
+        open_engine(before_shards, application="test") as engine,
+        engine.connect() as known,
+    ):
+        (notice,) = await notice_rows.of_accounts(known, ["acme"])
+        due = await agenda.take_due(known, now=datetime.now(UTC), limit=10)
+    assert (notice.destination, notice.episode, notice.told_at) == ("slack:webhook", 1, MOMENT)
+    assert set(notice.told) == notice.known == set(ids[:2])  # Of the closed one all is said.
+    assert notice.told[ids[0]] == Told(
+        severity=Band.WATCH, owner="anna@vendor.example", due_at=MOMENT
+    )
+    assert list(due) == ["acme"]
+
+
+@pytest.fixture
+async def before_notices(database_server: DatabaseServer) -> AsyncIterator[str]:
+    """A database as version 0009 left it."""
+    name = f"old_{uuid.uuid4().hex}"
+    await database_server.execute(f"CREATE DATABASE {name}")
+    url = database_server.database_url(name)
+    try:
+        await migrations.upgrade(url, to="0009")
+        yield url
+    finally:
+        await database_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_the_notifier_goes_on_with_interventions_and_deliveries_of_before(
+    before_notices: str,
+) -> None:
+    """Told of churn_risk; usage_drop waits twice over, once half sent; two are over."""
+    post = Post("slack")
+    ids = {name: uuid.UUID(int=number) for number, name in enumerate(_OLD, 1)}
+    connection = await asyncpg.connect(before_notices)
+    try:
+        await connection.execute(
+            "INSERT INTO notifier.accounts (account_id, name, owner, fields, updated_at)"
+            " VALUES ('acme', 'Acme Ltd', $1, $2, $3)",
+            OWNER,
+            f'{{"name": "Acme Ltd", "owner": "{OWNER}"}}',
+            MOMENT,
+        )
+        for name, (account, reason, status, owner, closed_by) in _OLD.items():
+            await connection.execute(
+                "INSERT INTO notifier.interventions (id, account_id, type, reason, status, version,"
+                " episode, severity, owner, due_at, opened_at, last_seen_at, flag_id, flag_episode,"
+                " flag_raised_at, flag_as_of, flag_change, summary, reasons, note, revision,"
+                " acknowledged_at, acknowledged_by, closed_at, closed_by, outcome)"
+                " VALUES ($1, $2, $3, $4, $5, 3, 2, 'at_risk', $6, $7, $8, $8, $9, 1, $8, $8,"
+                " 'raised', 'Less used.', '[]', '', 0, $10, $11, $12, $13, $14)",
+                ids[name],
+                account,
+                "renew" if reason == "churn_risk" else "adopt",
+                reason,
+                status,
+                owner,
+                MOMENT + timedelta(days=3),
+                MOMENT,
+                f"{account}/{reason}/1",
+                MOMENT if status == "acknowledged" else None,
+                OWNER if status == "acknowledged" else None,
+                MOMENT if closed_by else None,
+                closed_by,
+                "no_action_needed" if closed_by else None,
+            )
+        for name in ("told", "closed"):
+            await connection.execute(
+                "INSERT INTO notifier.notices (intervention_id, destination, flag_id, flag_episode,"
+                " severity, owner, told_at) VALUES ($1, 'slack:webhook', 'f', 1, 'at_risk', $2,"
+                " $3)",
+                ids[name],
+                OWNER,
+                MOMENT,
+            )
+        await connection.execute(
+            "INSERT INTO notifier.destinations (destination, channel, claim, lease_until)"
+            " VALUES ('slack:webhook', 'slack', $1, now() - interval '1 second')",
+            uuid.UUID(int=99),
+        )
+        for number, (name, state) in enumerate(_OLD_DELIVERIES):
+            await connection.execute(
+                "INSERT INTO notifier.deliveries (id, dedupe_key, intervention_id, account_id,"
+                " channel, destination, reason, state, claim, suppress_reason)"
+                " VALUES ($1, $2, $3, 'acme', 'slack', 'slack:webhook', 'first', $4, $5, $6)",
+                uuid.UUID(int=1000 + number),
+                f"notice:{name}:{number}",
+                ids[name],
+                state,
+                uuid.UUID(int=99) if state == "sending" else None,
+                "acknowledged" if state == "cancelled" else None,
+            )
+        await migrations.upgrade(before_notices)
+        async with (
+            open_engine(before_notices, application="test") as engine,
+            open_rig(engine, more={"slack": post}, ways=Ways(slack_webhook=True)) as rig,
+        ):
+            rig.hands.now = MOMENT + timedelta(hours=1)
+            await rig.pass_time(timedelta(0))
+            await rig.send_all()
+            await rig.pass_time(timedelta(hours=1))
+            await rig.send_all()
+            await gauges.measure_once(engine, rig.metrics, rig.hands)
+        states = await connection.fetch(
+            "SELECT dedupe_key, state FROM notifier.deliveries WHERE number <= 5"
+        )
+        endings = await connection.fetch(
+            "SELECT account_id, by_system FROM notifier.endings ORDER BY account_id"
+        )
+    finally:
+        await connection.close()
+    # What was told is not told again; what waited is, once.
+    notices = [one for one in post.taken if not one.edit]
+    assert [[str(item.reason) for item in one.items if item.is_news] for one in notices] == [
+        ["usage_drop", "seats_idle"]
+    ]
+    assert not [row for row in states if row["state"] in ("pending", "sending")]
+    assert [tuple(row) for row in endings] == [("", True), ("acme", False)]
+
+
+_OLD = {
+    # account, reason, status, owner, closed by
+    "told": ("acme", "churn_risk", "acknowledged", OWNER, None),
+    "half": ("acme", "usage_drop", "open", OWNER, None),
+    "waits": ("acme", "seats_idle", "open", OWNER, None),
+    "closed": ("acme", "support_strain", "closed", OWNER, OWNER),
+    "erased": ("gone", "churn_risk", "closed", "", "system"),
+}
+_OLD_DELIVERIES = [
+    ("told", "sent"),
+    ("half", "sending"),
+    ("waits", "pending"),
+    ("closed", "pending"),
+    ("told", "cancelled"),
+]
 
 
 async def _sweep(url: str, frame: Frame, now: datetime) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,12 +14,29 @@ from aiosmtpd.smtp import AuthResult
 from pydantic import SecretStr
 
 from services.notifier import templates
-from services.notifier.channels import Channel, DeliveryError
+from services.notifier.channels import Channel, DeliveryError, Message
+from services.notifier.channels.addresses import networks_of
 from services.notifier.channels.email import Email, server_of
-from services.notifier.channels.slack import open_slack
+from services.notifier.channels.slack_app import open_slack_app
+from services.notifier.channels.slack_webhook import open_slack_webhook
+from services.notifier.channels.webhook import open_webhooks, signers_of
 from services.notifier.domain.attempts import Class
+from shared.clock import system_clock
+from tests.certificates import certificate_for
+from tests.standins import http
 from tests.standins.mail import FakeMail, fake_mail
-from tests.standins.slack import Answer, FakeSlack, Hang, Reset, Turn, fake_slack, rate_limited
+from tests.standins.slack import (
+    TOKEN,
+    Answer,
+    FakeSlack,
+    Hang,
+    Reset,
+    Turn,
+    fake_slack,
+    rate_limited,
+    refused,
+)
+from tests.standins.webhooks import SECRET, Collector, collector
 from tests.unit.notifier.factories import message
 
 LIMIT = timedelta(seconds=0.5)
@@ -37,20 +53,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 and its key in one file, made anew: none lies in the project."""
-    folder = tmp_path_factory.mktemp("certificate")
-    key, chain = folder / "key.pem", folder / "chain.pem"
-    subprocess.run(
-        [
-            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-            "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-            "-keyout", str(key), "-out", str(chain),
-        ],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    both = folder / "mail.pem"
-    both.write_bytes(chain.read_bytes() + key.read_bytes())
-    return both
+    return certificate_for("IP:127.0.0.1", tmp_path_factory.mktemp("certificate"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +61,25 @@ class Pair:
     """A channel and the server at its other end."""
 
     channel: Channel
-    server: FakeSlack | FakeMail
+    server: FakeSlack | FakeMail | Collector
 
     def will(self, fault: Fault) -> None:
-        if isinstance(self.server, FakeSlack):
+        if isinstance(self.server, Collector):
+            answers: dict[Fault, http.Turn] = {
+                "later": http.Answer(status=500),
+                "pause": http.Answer(status=429),
+                "refused": http.Answer(status=410),
+                "hang": http.Hang(seconds=30),
+                "cut": http.Reset(),
+            }
+            self.server.script.append(answers[fault])
+        elif isinstance(self.server, FakeSlack):
             turns: dict[Fault, Turn] = {
                 "later": Answer(status=500),
                 "pause": rate_limited("7"),
-                "refused": Answer(status=400, body="invalid_payload"),
+                "refused": refused("invalid_blocks")
+                if self.channel.edits
+                else Answer(status=400, body="invalid_payload"),
                 "hang": Hang(seconds=30),
                 "cut": Reset(),
             }
@@ -76,24 +90,39 @@ class Pair:
 
     @property
     def tries(self) -> int:
+        if isinstance(self.server, Collector):
+            return len(self.server.got)
         if isinstance(self.server, FakeSlack):
             return len(self.server.asked_at)
         return self.server.attempts
 
     @property
     def taken(self) -> int:
+        if isinstance(self.server, Collector):
+            return len(self.server.accepted)
         return len(self.server.posted if isinstance(self.server, FakeSlack) else self.server.taken)
 
 
-@pytest.fixture(params=["slack", "email"])
+@pytest.fixture(params=["slack_webhook", "slack_app", "email", "webhook"])
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
-    opener = _slack if request.param == "slack" else _email
-    async with opener() as made:
+    openers = {
+        "slack_webhook": _slack_webhook,
+        "slack_app": _slack_app,
+        "email": _email,
+        "webhook": _webhook,
+    }
+    async with openers[request.param]() as made:
         yield made
 
 
+def to(pair: Pair) -> Message:
+    if isinstance(pair.server, Collector):
+        return message(to="crm")
+    return message(to="C0CS") if isinstance(pair.server, FakeSlack) else message()
+
+
 async def test_a_message_is_handed_over_once(pair: Pair) -> None:
-    await pair.channel.send(message())
+    await pair.channel.send(to(pair))
     assert (pair.taken, pair.tries) == (1, 1)
 
 
@@ -101,40 +130,42 @@ async def test_a_message_is_handed_over_once(pair: Pair) -> None:
 async def test_a_fault_has_its_class_and_is_not_tried_again(pair: Pair, fault: Fault) -> None:
     pair.will(fault)
     with pytest.raises(DeliveryError) as caught:
-        await pair.channel.send(message())
-    assert caught.value.failure.kind is KINDS[fault]
+        await pair.channel.send(to(pair))
+    gone = fault == "refused" and isinstance(pair.server, Collector)
+    # A webhook's receiver does not judge the form: 410 means that it is no more.
+    assert caught.value.failure.kind is (Class.DESTINATION_BROKEN if gone else KINDS[fault])
     assert pair.tries == 1
 
 
 async def test_the_next_message_passes_after_a_fault(pair: Pair) -> None:
     pair.will("cut")
     with pytest.raises(DeliveryError):
-        await pair.channel.send(message())
+        await pair.channel.send(to(pair))
     before = pair.taken
-    await pair.channel.send(message())
+    await pair.channel.send(to(pair))
     assert pair.taken == before + 1
 
 
 async def test_a_server_that_is_not_there_is_transient() -> None:
     """Nothing was sent, so nothing can arrive twice."""
-    for opener in (_slack, _email):
+    for opener in (_slack_webhook, _slack_app, _email, _webhook):
         async with opener(port=1) as nobody:
             with pytest.raises(DeliveryError) as caught:
-                await nobody.channel.send(message())
+                await nobody.channel.send(to(nobody))
         assert caught.value.failure.kind is Class.TRANSIENT
 
 
 async def test_a_failure_tells_no_secret(pair: Pair) -> None:
     pair.will("hang")
     with pytest.raises(DeliveryError) as caught:
-        await pair.channel.send(message())
+        await pair.channel.send(to(pair))
     assert "secret" not in str(caught.value)
     assert "secret" not in repr(caught.value.failure)
 
 
 async def test_cancelling_a_send_ends_at_once(pair: Pair) -> None:
     pair.will("hang")
-    task = asyncio.create_task(pair.channel.send(message()))
+    task = asyncio.create_task(pair.channel.send(to(pair)))
     await asyncio.sleep(0.1)
     task.cancel()
     async with asyncio.timeout(0.3):
@@ -142,13 +173,14 @@ async def test_cancelling_a_send_ends_at_once(pair: Pair) -> None:
             await task
 
 
-async def test_slack_is_not_led_elsewhere_by_a_redirect() -> None:
-    async with _slack() as pair:
+@pytest.mark.parametrize("opener", ["webhook", "app"])
+async def test_slack_is_not_led_elsewhere_by_a_redirect(opener: str) -> None:
+    async with (_slack_app if opener == "app" else _slack_webhook)() as pair:
         assert isinstance(pair.server, FakeSlack)
         target = ("Location", pair.server.url)
         pair.server.script.append(Answer(status=302, headers=(target,)))
         with pytest.raises(DeliveryError) as caught:
-            await pair.channel.send(message())
+            await pair.channel.send(to(pair))
         assert caught.value.failure.kind is Class.TRANSIENT
         assert pair.tries == 1
 
@@ -181,10 +213,34 @@ async def test_mail_is_not_sent_in_the_clear_where_encryption_is_required() -> N
 
 
 @asynccontextmanager
-async def _slack(port: int | None = None) -> AsyncIterator[Pair]:
+async def _slack_webhook(port: int | None = None) -> AsyncIterator[Pair]:
     async with fake_slack() as server:
         url = f"http://127.0.0.1:{port or server.port}/services/T/B/secret"
-        async with open_slack(SecretStr(url), pace=timedelta(0), limit=LIMIT) as channel:
+        async with open_slack_webhook(SecretStr(url), pace=timedelta(0), limit=LIMIT) as channel:
+            yield Pair(channel=channel, server=server)
+
+
+@asynccontextmanager
+async def _slack_app(port: int | None = None) -> AsyncIterator[Pair]:
+    async with fake_slack() as server:
+        url = f"http://127.0.0.1:{port or server.port}/api"
+        async with open_slack_app(
+            SecretStr(TOKEN), url=url, pace=timedelta(0), limit=LIMIT
+        ) as channel:
+            yield Pair(channel=channel, server=server)
+
+
+@asynccontextmanager
+async def _webhook(port: int | None = None) -> AsyncIterator[Pair]:
+    async with collector() as server:
+        url = f"http://127.0.0.1:{port or server.port}/secret"
+        async with open_webhooks(
+            urls=lambda: {"crm": url},
+            signers=signers_of({"crm": [SecretStr(SECRET)]}),
+            allowed=networks_of("127.0.0.0/8"),
+            limit=LIMIT,
+            clock=system_clock,
+        ) as channel:
             yield Pair(channel=channel, server=server)
 
 
@@ -213,7 +269,7 @@ async def test_mail_over_starttls_with_a_sign_in(
 ) -> None:
     server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_side.load_cert_chain(certificate)
-    options = {
+    options: dict[str, Any] = {
         "tls_context": server_side,
         "require_starttls": True,
         "auth_required": True,

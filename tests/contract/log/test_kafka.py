@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from shared.log import Appended, Batch, Consumer, Log, LogUnavailable, Record, Topic, TopicPartition
 from shared.log.kafka import KafkaLog, open_kafka_log
 from shared.log.kafka.cluster import stopped
-from shared.log.kafka.consumer import KafkaConsumer
+from shared.log.kafka.consumer import KafkaConsumer, _as_parsed
 from tests.brokers import KafkaBroker, kafka_cluster
 from tests.contract.log.backends import BREAKABLE, KafkaUnderTest
 from tests.contract.log.reading import (
@@ -70,6 +70,22 @@ async def test_a_frozen_broker_delays_nobody_beyond_the_deadline(frozen: KafkaUn
             frozen.broker.thaw()
             await eventually(lambda: _is_durable(log, topic))
             await take(follower, 1)
+
+
+async def test_records_that_wait_in_the_client_are_not_copied(log: Log) -> None:
+    """By names of the library that are its own: another version may have other ones."""
+    topic = await new_topic(log)
+    await append(log, topic, numbered(500))
+    async with log.follow(topic) as follower:
+        assert isinstance(follower, KafkaConsumer)
+        taken = await take(follower, 1, max_records=10)
+        taken += await take(follower, 1, max_records=10)
+        assert follower._current is not None
+        (waiting,) = follower._current._fetcher._records.values()
+        assert waiting._partition_records._consumer_record is _as_parsed
+        taken += await take(follower, 500 - len(taken))
+    assert values(taken) == [str(number) for number in range(500)]
+    assert {stored.headers for _, stored in taken} == {()}
 
 
 async def test_what_is_on_its_way_is_bounded_and_comes_back(frozen: KafkaUnderTest) -> None:

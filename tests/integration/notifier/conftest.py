@@ -1,10 +1,14 @@
-"""The servers around a notifier under test."""
+"""The servers around a notifier under test, and its console."""
 
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.lifecycle import serve
+from tests.integration.notifier.console_rig import FakeScoring, console_app
 from tests.integration.notifier.rig import Rig, open_rig
 from tests.standins.mail import FakeMail, fake_mail
 from tests.standins.slack import FakeSlack, fake_slack
@@ -26,3 +30,21 @@ async def mail() -> AsyncIterator[FakeMail]:
 async def rig(engine: AsyncEngine, slack: FakeSlack, mail: FakeMail) -> AsyncIterator[Rig]:
     async with open_rig(engine, slack=slack, mail=mail) as opened:
         yield opened
+
+
+@pytest.fixture
+async def scoring() -> AsyncIterator[FakeScoring]:
+    fake = FakeScoring()
+    app = FastAPI()
+    app.add_api_route("/v1/accounts/{path:path}", fake.answer, response_model=None)
+    async with serve(app, host="127.0.0.1", port=0, name="scoring", grace_seconds=1) as port:
+        fake.url = f"http://127.0.0.1:{port}"
+        yield fake
+
+
+@pytest.fixture
+async def console(rig: Rig, scoring: FakeScoring) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(timeout=1) as client:
+        transport = httpx.ASGITransport(console_app(rig, scoring, client))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
+            yield opened

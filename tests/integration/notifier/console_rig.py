@@ -1,6 +1,7 @@
 """What the console's tests stand on: a fake of scoring's read API, the app, a reader of markup."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
@@ -11,7 +12,6 @@ from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from services.notifier.app import guarded
-from services.notifier.console.actions import Actions
 from services.notifier.console.guard import Guard
 from services.notifier.console.pages import Pages, load_assets
 from services.notifier.console.scoring import ScoringApi
@@ -69,16 +69,20 @@ class FakeScoring:
 
 
 def console_app(
-    rig: Rig, scoring: FakeScoring, client: httpx.AsyncClient, **settings: Any
+    rig: Rig,
+    scoring: FakeScoring,
+    client: httpx.AsyncClient,
+    problems: Callable[[], Mapping[str, str]] = dict,
+    **settings: Any,
 ) -> Guard:
     pages = Pages(
         engine=rig.engine,
         scoring=ScoringApi(client=client, url=scoring.url, key="prn_live_key"),
-        actions=Actions(
-            engine=rig.engine, metrics=rig.metrics, clock=lambda: NOW, wake=lambda: None
-        ),
+        steps=rig.steps,
         assets=load_assets(),
-        clock=lambda: NOW,
+        clock=rig.hands,
+        team=rig.desk.staff.roster,
+        problems=problems,
     )
     return guarded(pages, NotifierSettings(**settings), pages.assets)
 
@@ -94,6 +98,7 @@ class Markup(HTMLParser):
         self.unnamed: list[str] = []
         self._labels: set[str] = set()
         self._fields: set[str] = set()
+        self._is_in_label = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -104,8 +109,13 @@ class Markup(HTMLParser):
                 self.foreign.append(value)
         if tag == "label":
             self._labels.add(given.get("for") or "")
-        if tag in ("select", "textarea"):
+            self._is_in_label = True
+        shown = tag == "input" and given.get("type") != "hidden" and not self._is_in_label
+        if tag in ("select", "textarea") or shown:
             self._fields.add(given.get("id") or "?")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_in_label = self._is_in_label and tag != "label"
 
     def close(self) -> None:
         super().close()

@@ -26,6 +26,7 @@ async def main() -> None:
             log=log,
             database_url=url,
             scoring_key="key",
+            secret="a secret of at least 32 characters",
             frame=new_frame(),
             stop=stop,
         )

@@ -1,7 +1,7 @@
 """A notifier without its loops: batches in by hand, one delivery at a time, real servers around."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -16,15 +16,26 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.notifier import templates
 from services.notifier.channels import Channel
 from services.notifier.channels.email import Email, server_of
-from services.notifier.channels.slack import open_slack
+from services.notifier.channels.slack_webhook import open_slack_webhook
+from services.notifier.composers import composers
 from services.notifier.delivery import Sender
 from services.notifier.domain import calendar
 from services.notifier.domain.attempts import Patience
+from services.notifier.domain.decisions import Timing
+from services.notifier.domain.people import Person, Roster
+from services.notifier.domain.playbooks import Playbooks
+from services.notifier.domain.policy import Storm
+from services.notifier.fallbacks import Chain
 from services.notifier.intake import Intake
+from services.notifier.intervention_rows import AnyRow
+from services.notifier.looks import Clockwork
 from services.notifier.metrics import NotifierMetrics
-from services.notifier.notices import Routes
-from services.notifier.store import AnyRow
+from services.notifier.routes import Ways
+from services.notifier.situations import Desk
+from services.notifier.stepping import Stepping
+from services.notifier.steps import Steps
 from services.notifier.tables import deliveries, interventions
+from services.notifier.taking import Staff
 from shared.log import Batch, StoredRecord, TopicPartition
 from shared.messages import (
     ACCOUNTS,
@@ -52,6 +63,10 @@ PATIENCE = Patience(
     retry_last=timedelta(seconds=0.2),
     dead_after=timedelta(hours=4),
 )
+
+ANNA = Person(address=OWNER, zone="Europe/Paris")
+# Nothing is waited for, so that a test can be short.
+AT_ONCE = Timing(wait=timedelta(0), interval=timedelta(0), debounce=timedelta(0))
 
 
 def flag(**changes: object) -> Flag:
@@ -97,12 +112,26 @@ def account(**fields: object) -> AccountRecord:
     return AccountRecord(account=account_id, updated_at=NOW, fields=known)
 
 
+@dataclass(slots=True)
+class Hands:
+    """A clock that a test moves."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
 @dataclass(slots=True, kw_only=True)
 class Rig:
     engine: AsyncEngine
     intake: Intake
     sender: Sender
+    steps: Steps
+    clockwork: Clockwork
+    desk: Desk
     metrics: NotifierMetrics
+    hands: Hands
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
 
     async def take(self, *messages: Message) -> None:
@@ -134,6 +163,12 @@ class Rig:
             sent += 1
         return sent
 
+    async def pass_time(self, span: timedelta) -> None:
+        """Let so much time pass at once, and look at what it has brought about."""
+        self.hands.now += span
+        while await self.clockwork.look_once():
+            pass
+
     async def deliveries(self) -> Sequence[AnyRow]:
         async with self.engine.connect() as connection:
             statement = select(deliveries).order_by(deliveries.c.number)
@@ -157,15 +192,24 @@ async def open_rig(
     lease: timedelta = timedelta(seconds=60),
     patience: Patience = PATIENCE,
     limit: timedelta = timedelta(seconds=5),
+    timing: Timing = AT_ONCE,
+    storm: Storm | None = None,
+    people: Sequence[Person] = (ANNA,),
+    more: Mapping[str, Channel] | None = None,
+    ways: Ways | None = None,
 ) -> AsyncIterator[Rig]:
+    """`more`: channels besides, or instead of, those of the servers; `ways`: who is reached how."""
     metrics = NotifierMetrics(CollectorRegistry())
     await asyncio.to_thread(calendar.known_zones)
-    routes = Routes(slack=slack is not None, email=mail is not None, fallback_owner=FALLBACK)
+    hands = Hands()
+    roster = Roster(fallback_owner=FALLBACK, fallback_lead=FALLBACK, people=tuple(people))
+    playbooks = Playbooks(())
+    staff = Staff(roster=lambda: roster, playbooks=lambda: playbooks)
     async with AsyncExitStack() as stack:
         channels: dict[str, Channel] = {}
         if slack is not None:
             channels["slack"] = await stack.enter_async_context(
-                open_slack(SecretStr(slack.url), pace=timedelta(0), limit=limit)
+                open_slack_webhook(SecretStr(slack.url), pace=timedelta(0), limit=limit)
             )
         if mail is not None:
             channels["email"] = Email(
@@ -174,25 +218,49 @@ async def open_rig(
                 templates=templates.load("services.notifier.channels"),
                 limit=limit,
             )
+        channels |= more or {}
+        desk = Desk(
+            staff=staff,
+            ways=ways or Ways(slack_webhook="slack" in channels, email="email" in channels),
+            timing=timing,
+            storm=storm or Storm(),
+            console_url="http://localhost:8082",
+        )
         yield Rig(
             engine=engine,
             metrics=metrics,
+            desk=desk,
+            hands=hands,
+            steps=Steps(
+                Stepping(
+                    engine=engine,
+                    staff=staff,
+                    desk=desk,
+                    metrics=metrics,
+                    clock=hands,
+                    wake=lambda: None,
+                )
+            ),
+            clockwork=Clockwork(
+                engine=engine, desk=desk, metrics=metrics, clock=hands, wake=lambda: None
+            ),
             intake=Intake(
                 engine=engine,
-                routes=routes,
+                staff=staff,
+                desk=desk,
                 metrics=metrics,
-                clock=lambda: NOW,
+                clock=hands,
                 wake=lambda: None,
             ),
             sender=Sender(
                 engine=engine,
                 channels=channels,
-                routes=routes,
-                patience=patience,
+                composers=composers(desk),
+                fallbacks=Chain(roster=staff.roster, ways=desk.ways),
+                patience=dict.fromkeys(channels, patience),
                 lease=lease,
                 metrics=metrics,
-                clock=lambda: NOW,
-                console_url="http://localhost:8082",
+                clock=hands,
             ),
         )
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -10,38 +9,17 @@ from html import unescape
 from urllib.parse import quote
 
 import httpx
-import pytest
-from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import select
 
 from services.notifier.tables import outbox, timeline
 from shared.database import open_engine
-from shared.lifecycle import serve
 from shared.messages import Band, FlagReason, OutcomeEvent, Stage, ValueAtRisk, decode
 from tests.integration.notifier.console_rig import FakeScoring, Markup, console_app
 from tests.integration.notifier.rig import NOW, OWNER, Rig, account, flag
 
 HOSTILE = '<!channel> & "x"\r\n<script>alert(1)</script>'
 ORIGIN = {"Origin": "http://localhost"}
-
-
-@pytest.fixture
-async def scoring() -> AsyncIterator[FakeScoring]:
-    fake = FakeScoring()
-    app = FastAPI()
-    app.add_api_route("/v1/accounts/{path:path}", fake.answer, response_model=None)
-    async with serve(app, host="127.0.0.1", port=0, name="scoring", grace_seconds=1) as port:
-        fake.url = f"http://127.0.0.1:{port}"
-        yield fake
-
-
-@pytest.fixture
-async def console(rig: Rig, scoring: FakeScoring) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=1) as client:
-        transport = httpx.ASGITransport(console_app(rig, scoring, client))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
-            yield opened
 
 
 async def only_id(rig: Rig) -> str:
@@ -54,7 +32,8 @@ async def test_pages_need_neither_script_nor_style_nor_anybody_else(
 ) -> None:
     await rig.take(account())
     await rig.take(flag(), flag(flag_id="b", account="b"))
-    for path in ("/", "/accounts/acme", "/deliveries", "/nowhere"):
+    paths = ("/", "/accounts/acme", "/deliveries", "/silences", "/feedback", "/people")
+    for path in (*paths, f"/people/{OWNER}", "/playbooks", "/nowhere"):
         answer = await console.get(path)
         markup = Markup()
         markup.feed(answer.text)
@@ -67,7 +46,7 @@ async def test_pages_need_neither_script_nor_style_nor_anybody_else(
         assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_the_list_is_sorted_by_value_at_risk(rig: Rig, console: httpx.AsyncClient) -> None:
+async def test_the_list_is_sorted_by_priority(rig: Rig, console: httpx.AsyncClient) -> None:
     for name, amount in (("small", 10), ("large", 90_000), ("middle", 500)):
         value = ValueAtRisk(amount=Decimal(amount), currency="EUR", basis="mrr")
         await rig.take(flag(account=name, flag_id=name, value_at_risk=value))

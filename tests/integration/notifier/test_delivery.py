@@ -1,16 +1,20 @@
 """A flag reaches Slack exactly once and mail exactly once, whatever happens on the way."""
 
 import asyncio
+import dataclasses
+import json
 import time
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.notifier import queue
+from services.notifier.domain.attempts import Class
+from services.notifier.routes import Ways
 from shared.messages import Band
-from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, flag, open_rig
+from tests.integration.notifier.queue_rig import Post, failing
+from tests.integration.notifier.rig import ANNA, FALLBACK, NOW, OWNER, Rig, account, flag, open_rig
 from tests.standins.mail import FakeMail
 from tests.standins.slack import Answer, FakeSlack, Hang, Reset, Slow, rate_limited
 
@@ -79,7 +83,9 @@ async def test_all_faults_in_a_row_still_mean_one_message(
 
 async def test_nothing_is_sent_before_retry_after(rig: Rig, slack: FakeSlack) -> None:
     slack.script.append(rate_limited("1.5"))
+    await rig.take(account())
     await rig.take(flag())
+    await rig.take(account(account_id="other", name="other"))
     await rig.take(flag(account="other", flag_id="other/1"))
     await until_quiet(rig)
     assert len(slack.posted) == 2
@@ -89,53 +95,16 @@ async def test_nothing_is_sent_before_retry_after(rig: Rig, slack: FakeSlack) ->
 async def test_order_is_kept_while_a_destination_rests(rig: Rig, slack: FakeSlack) -> None:
     slack.script.extend([Answer(status=503), Answer(status=503)])
     for number in range(4):
+        await rig.take(account(account_id=f"a{number}", name=f"a{number}"))
         await rig.take(flag(account=f"a{number}", flag_id=f"a{number}"))
     await until_quiet(rig)
     names = [payload["text"].split(":")[0] for payload in slack.posted]
     assert names == ["a0", "a1", "a2", "a3"]
 
 
-async def test_an_expired_lease_is_taken_over_and_counted(
-    engine: AsyncEngine, slack: FakeSlack
-) -> None:
-    async with open_rig(engine, slack=slack, lease=timedelta(seconds=0.3)) as rig:
-        await rig.take(flag())
-        async with engine.begin() as connection:  # A sender that dies right after its claim.
-            assert await queue.claim(connection, ["slack"], lease=rig.sender.lease) is not None
-        assert not await rig.sender.send_one()
-        await until_quiet(rig)
-        (row,) = await rig.deliveries()
-    assert (row.state, row.ambiguous, row.attempts) == ("sent", 1, 2)
-    assert len(slack.posted) == 1
-
-
-async def test_a_sender_that_lost_its_lease_records_nothing(
-    engine: AsyncEngine, slack: FakeSlack
-) -> None:
-    slack.script.append(Hang(seconds=0.6))
-    async with open_rig(engine, slack=slack, lease=timedelta(seconds=0.2)) as rig:
-        await rig.take(flag())
-        slow = asyncio.create_task(rig.sender.send_one())
-        await asyncio.sleep(0.3)
-        assert await rig.another_sender().send_one()
-        await slow
-        (row,) = await rig.deliveries()
-    assert row.state == "sent"
-    assert len(slack.posted) == 1
-
-
-async def test_an_orderly_stop_gives_the_claim_back_at_once(rig: Rig, slack: FakeSlack) -> None:
-    await rig.take(flag())
-    stop = asyncio.Event()
-    stop.set()
-    assert not await rig.sender.send_one(stop)
-    assert {(row.state, row.attempts) for row in await rig.deliveries()} == {("pending", 0)}
-    assert await rig.send_all() == 2
-    assert len(slack.posted) == 1
-
-
 async def test_two_senders_are_as_one(rig: Rig, slack: FakeSlack, mail: FakeMail) -> None:
     for number in range(20):
+        await rig.take(account(account_id=f"a{number}", name=f"a{number}"))
         await rig.take(flag(account=f"a{number}", flag_id=f"a{number}"))
 
     async def drain() -> None:
@@ -154,6 +123,7 @@ async def test_two_senders_are_as_one(rig: Rig, slack: FakeSlack, mail: FakeMail
 
 
 async def test_a_flag_cleared_before_sending_is_not_told(rig: Rig, slack: FakeSlack) -> None:
+    await rig.take(account())
     await rig.take(flag())
     await rig.take(flag(change="cleared", as_of=WORSE))
     await rig.send_all()
@@ -165,6 +135,7 @@ async def test_a_flag_cleared_before_sending_is_not_told(rig: Rig, slack: FakeSl
 async def test_a_worse_flag_while_one_waits_is_one_message_with_the_news(
     rig: Rig, slack: FakeSlack
 ) -> None:
+    await rig.take(account())
     await rig.take(flag())
     await rig.take(flag(change="updated", band=Band.CRITICAL, as_of=WORSE))
     await rig.send_all()
@@ -177,6 +148,7 @@ async def test_a_worse_flag_during_sending_is_told_afterwards(
 ) -> None:
     slack.script.append(Slow(seconds=0.4))
     async with open_rig(engine, slack=slack) as rig:
+        await rig.take(account())
         await rig.take(flag())
         slow = asyncio.create_task(rig.sender.send_one())
         await asyncio.sleep(0.2)
@@ -189,6 +161,7 @@ async def test_a_worse_flag_during_sending_is_told_afterwards(
 async def test_a_worse_flag_after_acceptance_is_a_second_message(
     rig: Rig, slack: FakeSlack
 ) -> None:
+    await rig.take(account())
     await rig.take(flag())
     await rig.send_all()
     await rig.take(flag(change="updated", as_of=WORSE))
@@ -199,6 +172,26 @@ async def test_a_worse_flag_after_acceptance_is_a_second_message(
     assert len(slack.posted) == 2
 
 
+async def test_who_may_have_heard_of_an_end_hears_that_it_goes_on(
+    engine: AsyncEngine, slack: FakeSlack
+) -> None:
+    async with open_rig(engine, slack=slack) as rig:
+        await rig.take(account())
+        await rig.take(flag())
+        await rig.send_all()
+        slack.script.append(Reset(posted=True))
+        await rig.take(flag(change="cleared", as_of=WORSE))
+        await rig.sender.send_one()
+        again = WORSE + timedelta(hours=1)
+        await rig.take(flag(episode=2, raised_at=again, as_of=again))
+        await until_quiet(rig)
+    said = [json.dumps(payload) for payload in slack.posted]
+    assert ["has recovered" in one for one in said] == [False, True, False]
+    assert "New intervention" in said[-1]
+    # Another message than the one that may be known: a mail server drops what has the same id.
+    assert [row.state for row in await rig.deliveries()] == ["sent", "cancelled", "sent"]
+
+
 async def test_a_refused_owner_means_that_the_fallback_is_told(
     engine: AsyncEngine, mail: FakeMail
 ) -> None:
@@ -207,17 +200,43 @@ async def test_a_refused_owner_means_that_the_fallback_is_told(
         await rig.take(account())
         await rig.take(flag())
         await rig.send_all()
-        first, second = await rig.deliveries()
+        first, second, third = await rig.deliveries()
     assert (first.state, first.last_class) == ("dead", "destination_broken")
-    assert (second.state, second.reason) == ("sent", "undelivered")
-    assert mail.recipients == [FALLBACK]
+    assert (second.kind, second.state, second.reason) == ("notice", "sent", "undelivered")
+    assert (third.kind, third.state) == ("outage", "sent")  # Somebody must mend it.
+    assert mail.recipients == [FALLBACK, FALLBACK]
+
+
+@pytest.mark.parametrize("first", ["slack", "email"])
+async def test_somebody_else_is_told_where_all_ways_to_the_owner_refuse(
+    engine: AsyncEngine, first: str
+) -> None:
+    posts = {name: Post(name) for name in ("slack", "email")}
+    posts["slack"].will(*[failing(Class.DESTINATION_BROKEN)] * 9, to="U0ANNA")
+    posts["email"].will(*[failing(Class.DESTINATION_BROKEN)] * 9, to=OWNER)
+    async with open_rig(
+        engine,
+        people=[replace(ANNA, slack="U0ANNA", any_hour=True)],
+        more=posts,
+        ways=Ways(slack_bot=True, email=True),
+    ) as rig:
+        await rig.take(account())
+        await rig.take(flag())
+        alone = dataclasses.replace(rig.sender, channels={first: posts[first]})
+        while await alone.send_one():
+            pass
+        await rig.send_all()
+    # Once for each way that failed: neither knows of the other.
+    assert {one.to for one in posts["email"].taken if one.items} == {FALLBACK}
 
 
 async def test_a_refused_form_is_sent_once_more_as_plain_text_then_dead(
     rig: Rig, slack: FakeSlack
 ) -> None:
     slack.script.extend([Answer(status=400, body="invalid_blocks")] * 2)
+    await rig.take(account())
     await rig.take(flag())
+    await rig.take(account(account_id="next", name="next"))
     await rig.take(flag(account="next", flag_id="next"))
     await rig.send_all()
     states = [row.state for row in await rig.deliveries() if row.channel == "slack"]
@@ -225,39 +244,9 @@ async def test_a_refused_form_is_sent_once_more_as_plain_text_then_dead(
     assert len(slack.asked_at) == 3
 
 
-async def test_a_delivery_is_given_up_after_its_time_and_counted(
-    engine: AsyncEngine, slack: FakeSlack
-) -> None:
-    slack.script.append(Answer(status=500))
-    async with open_rig(engine, slack=slack) as rig:
-        await rig.take(flag())
-        async with engine.begin() as connection:
-            await connection.execute(
-                text("UPDATE notifier.deliveries SET due_at = now() - interval '5 hours'")
-            )
-        await rig.send_all()
-        (row,) = await rig.deliveries()
-        assert row.state == "dead"
-        assert rig.metrics.dead.labels("slack")._value.get() == 1
-
-
-async def test_a_revoked_webhook_is_probed_rarely_and_at_once_after_a_restart(
-    engine: AsyncEngine, slack: FakeSlack
-) -> None:
-    slack.script.append(Answer(status=404, body="no_service"))
-    async with open_rig(engine, slack=slack) as rig:
-        await rig.take(flag())
-        await rig.send_all()
-        (row,) = await rig.deliveries()
-        assert (row.state, row.last_class) == ("pending", "destination_broken")
-        async with engine.begin() as connection:
-            await queue.mend_broken(connection)
-        await rig.send_all()
-    assert len(slack.posted) == 1
-
-
 async def test_no_channel_at_all_is_stored_and_counted(engine: AsyncEngine) -> None:
     async with open_rig(engine) as rig:
+        await rig.take(account())
         await rig.take(flag())
         await rig.take(flag(change="updated", as_of=WORSE))
         (row,) = await rig.deliveries()
@@ -280,6 +269,7 @@ async def test_a_mail_cut_after_data_is_ambiguous_and_keeps_its_id(
 ) -> None:
     mail.at_data.append("hang")
     async with open_rig(engine, mail=mail, limit=timedelta(seconds=0.5)) as rig:
+        await rig.take(account())
         await rig.take(flag())
         await until_quiet(rig)
         (row,) = await rig.deliveries()

@@ -2,11 +2,24 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
+from uuid import UUID
 
+import msgspec
 import pytest
 from sqlalchemy import exists, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.notifier.channels import Message as Sent
+from services.notifier.channels import Receipt
+from services.notifier.digests import Rounds
+from services.notifier.domain.people import Mode, Person
+from services.notifier.domain.refusals import Refusal
+from services.notifier.domain.sentiments import Mood, Sentiment
+from services.notifier.routes import Ways
+from services.notifier.stepping import NotTaken
 from services.notifier.tables import accounts, metadata, outbox, timeline
 from services.scoring.intake import Intake as ScoringIntake
 from services.scoring.metrics import ScoringMetrics
@@ -27,16 +40,19 @@ from shared.messages import (
 )
 from shared.outbox import Relay
 from tests.factories import batch_of, directory_change
-from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, flag
+from tests.integration.notifier.queue_rig import Post
+from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, flag, open_rig
 
 HOUR = timedelta(hours=1)
 ERASED = Erasure(erased_at=NOW + HOUR, flags_until=NOW + 2 * HOUR)
 
 
-async def erase(rig: Rig, *, header: bool = True, then: Message | None = None) -> None:
+async def erase(
+    rig: Rig, *, header: bool = True, then: Message | None = None, erasure: Erasure = ERASED
+) -> None:
     """Hand the tombstone to intake, and a record of the same account after it."""
     partition = TopicPartition(ACCOUNTS, 0)
-    headers = ((ERASURE, encode(ERASED)),) if header else ()
+    headers = ((ERASURE, encode(erasure)),) if header else ()
     first = rig.offsets.get(partition, 0)
     values = [(None, headers)] + ([] if then is None else [(encode(then), ())])
     rig.offsets[partition] = first + len(values)
@@ -91,6 +107,33 @@ async def test_nothing_of_an_erased_account_is_left(rig: Rig, *, header: bool) -
         assert (await connection.execute(select(outbox.c.id))).all() == []
 
 
+async def test_what_people_did_and_said_is_gone_too(rig: Rig) -> None:
+    await rig.take(account())
+    await rig.take(flag())
+    (row,) = await rig.interventions()
+    one = UUID(str(row.id))
+    await rig.steps.mark_task(one, 1, done=True, by="carla", key="secret-click")
+    await rig.steps.snooze(one, version=None, until=NOW + HOUR, reason="Their wedding", by="carla")
+    await rig.steps.reassign(one, version=None, owner="carla@vendor.example", by="carla")
+    said = await rig.steps.say(
+        "acme", mood=Mood.BAD, note="They shouted", expires_at=NOW + 9 * HOUR, by="carla"
+    )
+    assert isinstance(said, Sentiment)
+    before = await everything(rig)
+    # An erasure of flags up to an earlier moment takes what people said since, all the same.
+    early = Erasure(erased_at=NOW + HOUR, flags_until=NOW)
+    await erase(rig, erasure=early)
+    left = await everything(rig)
+    for gone in ("secret-click", "wedding", "carla", "shouted", "Read the reasons", OWNER):
+        assert gone in before
+        assert gone not in left
+    assert {row.status for row in await rig.interventions()} == {"closed"}
+    refused = await rig.steps.correct(
+        one, version=None, outcome=OutcomeKind.SAVED, note="", by="carla"
+    )
+    assert refused == NotTaken(refusal=Refusal.UNKNOWN)
+
+
 async def test_a_message_that_waits_is_not_sent_any_more(rig: Rig) -> None:
     await rig.take(account())
     await rig.take(flag())
@@ -113,6 +156,40 @@ async def test_a_flag_raised_before_the_erasure_comes_too_late(rig: Rig) -> None
     await rig.take(flag(as_of=ERASED.flags_until), flag(change="cleared", as_of=NOW))
     assert await rig.interventions() == []
     assert rig.metrics.flags_consumed.labels("erased")._value.get() == 2
+
+
+async def test_an_erasure_flags_and_people_at_once_wait_for_each_other_in_one_order(
+    rig: Rig,
+) -> None:
+    names = ("aaa", "acme", "zzz")
+    await rig.take(*(account(account_id=name) for name in names))
+    await rig.take(*(flag(account=name, flag_id=name) for name in names))
+    ids = [UUID(str(row.id)) for row in await rig.interventions()]
+    async with asyncio.timeout(60):
+        for number in range(1, 6):
+            later = NOW + number * HOUR
+            await asyncio.gather(
+                erase(
+                    rig, then=msgspec.structs.replace(account(account_id="aaa"), updated_at=later)
+                ),
+                rig.take(
+                    *(
+                        flag(account=name, flag_id=name, change="updated", as_of=later)
+                        for name in reversed(names)
+                    )
+                ),
+                *(
+                    rig.steps.reassign(one, version=None, owner=f"p{number}@x.example", by="a")
+                    for one in ids
+                ),
+            )
+    rows = await rig.interventions()
+    assert {row.account_id for row in rows if row.status == "open"} >= {"aaa", "zzz"}
+    # Flags as of two hours later and before are gone with the account, whoever came first.
+    gone = [
+        row for row in rows if row.account_id == "acme" and row.flag_as_of <= ERASED.flags_until
+    ]
+    assert [row.owner for row in gone] == [""]
 
 
 async def test_an_old_record_that_comes_again_brings_nothing_back(rig: Rig) -> None:
@@ -196,3 +273,40 @@ async def _until_all_is_out(rig: Rig) -> None:
                 if not await connection.scalar(select(exists().select_from(scoring_outbox))):
                     return
             await asyncio.sleep(0.01)
+
+
+@dataclasses.dataclass(slots=True)
+class Meanwhile(Post):
+    """Something happens while a message is under way."""
+
+    deed: Callable[[], Awaitable[None]] | None = None
+
+    async def send(self, message: Sent) -> Receipt:
+        deed, self.deed = self.deed, None
+        if deed is not None:
+            await deed()
+        return await Post.send(self, message)
+
+
+@pytest.mark.parametrize("mode", [Mode.DAILY, Mode.REAL_TIME], ids=["digest", "summary"])
+async def test_what_was_under_way_when_it_was_erased_is_not_remembered(
+    engine: AsyncEngine, mode: Mode
+) -> None:
+    post = Meanwhile("slack")
+    anna = Person(address=OWNER, zone="Europe/Paris", slack="UANNA", mode=mode)
+    ways = Ways(slack_bot=True)
+    async with open_rig(engine, people=(anna,), more={"slack": post}, ways=ways) as rig:
+        await rig.take(account())
+        rig.hands.now = NOW + 8 * HOUR  # At night.
+        await rig.take(flag())
+        await rig.pass_time(11 * HOUR)
+        rounds = Rounds(
+            engine=engine, desk=rig.desk, metrics=rig.metrics, clock=rig.hands, wake=lambda: None
+        )
+        await rounds.look_once()
+        post.deed = partial(erase, rig)
+        await rig.send_all()
+        await rig.pass_time(HOUR)
+        await rig.send_all()
+        assert len(post.taken) == 1
+        assert "notices" not in await everything(rig)

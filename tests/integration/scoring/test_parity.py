@@ -98,7 +98,7 @@ async def test_arrival_order_batches_and_duplicates_change_nothing(
 async def test_transactions_that_share_rows_do_not_wait_in_a_circle(engine: AsyncEngine) -> None:
     """An account's events may overflow into another topic: two partitions then share its rows."""
     names = [f"account-{number:04}" for number in range(2_000)]
-    mine = {(TODAY.toordinal(), name): {name.encode()[-16:].rjust(16): event(0)} for name in names}
+    mine = {(TODAY.toordinal(), name): {name.encode()[-16:].rjust(16)} for name in names}
     days = {(name, TODAY): DayDelta(events=1, users={1}) for name in names}
     await Partitions(engine, kept=timedelta(days=60)).ensure([TODAY], today=TODAY)
 

@@ -7,6 +7,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scoring import sweep_store, usage_store
+from services.scoring.day_sets import DaySets
 from services.scoring.domain.indicators import measure
 from services.scoring.domain.table import IndicatorTable
 from services.scoring.domain.usage import (
@@ -20,7 +21,7 @@ from services.scoring.domain.usage import (
 )
 from services.scoring.store import shard_of
 from services.scoring.tables import account_day, account_past, dirty, signals
-from services.scoring.usage_store import Scope, SourceSets
+from services.scoring.usage_store import Scope
 from shared.database import driver
 from shared.messages import AccountFields
 
@@ -120,9 +121,8 @@ async def store(connection: AsyncConnection, histories: dict[str, History]) -> N
 
 
 async def read(connection: AsyncConnection, scope: Scope) -> Usage:
-    sources = SourceSets()
-    stored = await usage_store.read_stored(await driver(connection), scope, TODAY, sources)
-    return usage_store.usage_of(stored, sources)
+    stored = await usage_store.read_stored(await driver(connection), scope, TODAY, DaySets())
+    return usage_store.usage_of(stored)
 
 
 def measured(usage: Usage) -> IndicatorTable:
@@ -192,23 +192,3 @@ async def test_accounts_that_share_a_hash_are_read_apart(engine: AsyncEngine) ->
     values = np.concatenate([measured(apart).values, measured(whole).values])
     expected = measured(usage_of([history(number) for number in range(3)]))
     assert np.array_equal(values, expected.values, equal_nan=True)
-
-
-async def test_a_day_whose_sources_change_between_two_statements_has_none_this_time(
-    engine: AsyncEngine,
-) -> None:
-    sources = SourceSets()
-    async with engine.begin() as connection:
-        await store(connection, {"acme": history(0)})
-        gone = np.array([-(2**62), 2**62])  # read from rows that another transaction has changed
-        await sources.learn(await driver(connection), Scope(accounts=["acme"]), gone)
-    found = sources.members(np.array([0, 0]), np.array([1, 2]), gone)
-    assert len(found.code) == 0
-    async with engine.begin() as connection:
-        stored = await usage_store.read_stored(
-            await driver(connection), Scope(accounts=["acme"]), NOW.date(), sources
-        )
-    known = stored.days["sources"].astype(np.int64)[:1]
-    mixed = np.array([gone[0], known[0], gone[1]])
-    found = sources.members(np.array([0, 0, 0]), np.array([1, 2, 3]), mixed)
-    assert set(found.day.tolist()) == {2}

@@ -1,14 +1,22 @@
 """Interventions and messages that are valid by default; a test states what matters."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from services.notifier.channels import Message
-from services.notifier.domain.interventions import Assignment, Intervention, Taken, take
+from services.notifier.channels import Item, Message
+from services.notifier.domain.flags import Kind
+from services.notifier.domain.interventions import (
+    Assignment,
+    Intervention,
+    Status,
+    Taken,
+    take,
+)
 from services.notifier.domain.policy import NotifyReason
+from services.notifier.domain.signals import of_flag
 from shared.messages import Band, Flag, FlagReason, Reason, Stage, ValueAtRisk
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -63,24 +71,23 @@ def reason(text: str = "Active on 9 of 90 days; others 41: +0.8.", **changes: An
 
 def intervention(**changes: Any) -> Intervention:
     taken, opened = take(
-        None, flag(), new_id=ID, assignment=ASSIGNMENT, account_lost=False, now=NOW
+        None, of_flag(flag()), new_id=ID, assignment=ASSIGNMENT, account_lost=False, now=NOW
     )
     assert taken is Taken.OPENED
     assert opened is not None
     return replace(opened, **changes)
 
 
-def message(**changes: Any) -> Message:
-    usual = Message(
-        delivery_id=ID,
+def item(**changes: Any) -> Item:
+    usual = Item(
         intervention_id=OTHER_ID,
-        created_at=NOW,
-        to="anna@vendor.example",
-        why=NotifyReason.FIRST,
+        version=1,
         account_id="acme",
         account_name="Acme Ltd",
+        type=Kind.RENEW,
         reason=FlagReason.CHURN_RISK,
         severity=Band.AT_RISK,
+        status=Status.OPEN,
         summary="Churn risk 31 % (at risk).",
         owner="anna@vendor.example",
         due_at=datetime(2026, 6, 4, 16, tzinfo=UTC),
@@ -92,3 +99,21 @@ def message(**changes: Any) -> Message:
         reasons=(reason(),),
     )
     return replace(usual, **changes)
+
+
+def message(**changes: Any) -> Message:
+    """A message about one item; changes of the item's own fields go to it."""
+    of_item = {name: changes.pop(name) for name in _ITEM_FIELDS & changes.keys()}
+    usual = Message(
+        delivery_id=ID,
+        created_at=NOW,
+        to="anna@vendor.example",
+        why=NotifyReason.FIRST,
+        items=(item(**of_item),),
+        url="http://localhost:8082/interventions/1",
+        root=OTHER_ID,
+    )
+    return replace(usual, **changes)
+
+
+_ITEM_FIELDS = {one.name for one in fields(Item)} - {one.name for one in fields(Message)}

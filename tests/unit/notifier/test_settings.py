@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from services.notifier.app import check
-from services.notifier.settings import NotifierSettings, is_mail_address
+from services.notifier.domain.people import is_mail_address
+from services.notifier.settings import NotifierSettings
 from shared.errors import Misconfigured
 from shared.settings import read
 
@@ -16,6 +17,10 @@ from shared.settings import read
     [
         ("SLACK_WEBHOOK_URL", "http://hooks.slack.com/services/T/B/secret"),
         ("SLACK_WEBHOOK_URL", "secret"),
+        ("SLACK_BOT_TOKEN", "xoxb-1 2"),
+        ("SLACK_SIGNING_SECRET", "tooshort"),
+        ("PERENNIAL_SLACK_API_URL", "http://slack.example/api"),
+        ("PERENNIAL_SLACK_API_URL", "slack.example"),
         ("PERENNIAL_MAIL_FROM", "not an address"),
         ("PERENNIAL_FALLBACK_OWNER", "lead@x\r\nBcc: y@z"),
         ("PERENNIAL_CONSOLE_URL", "javascript:alert(1)"),
@@ -30,6 +35,18 @@ def test_a_wrong_value_is_named_but_never_shown(
     with pytest.raises(Misconfigured, match=name) as caught:
         read(NotifierSettings)
     assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET"])
+def test_a_slack_app_has_both_of_its_secrets(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "8f742231b10e8888abcd99")
+    with pytest.raises(Misconfigured, match="belong together"):
+        read(NotifierSettings)
+
+
+@pytest.mark.parametrize("url", ["https://slack.example/api/", "http://127.0.0.1:1/api"])
+def test_slacks_api_may_be_elsewhere_for_tests(url: str) -> None:
+    assert NotifierSettings(perennial_slack_api_url=url).perennial_slack_api_url in (url, url[:-1])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "console.example"])
@@ -71,6 +88,13 @@ def test_a_lease_must_outlast_a_send() -> None:
         ("Anna Keller", False),
         ("anna@x\nBcc: b@y", False),
         ("a@b, c@d", False),
+        ("anna.keller@sales.vendor.example", True),
+        ("a..b@vendor.example", False),
+        (".anna@vendor.example", False),
+        ("anna.@vendor.example", False),
+        ("anna@vendor..example", False),
+        ("anna@vendor.example.", False),
+        ("anna@.example", False),
         ("<a@b>", False),
         ("é@x.example", False),
         ("", False),

@@ -1,12 +1,12 @@
 """Every flag has its words, and good news is not told as bad news."""
 
-from services.notifier.domain.flags import MEANINGS, STAGES, is_opportunity
-from shared.messages import FlagReason, Stage
+from services.notifier.domain.flags import MEANINGS, STAGES, Kind, OwnReason, is_opportunity
+from shared.messages import FlagReason
 
 
 def test_every_flag_and_every_stage_has_its_words() -> None:
-    assert set(MEANINGS) == set(FlagReason)
-    assert set(STAGES) == set(Stage)
+    assert set(MEANINGS) == {*FlagReason, *OwnReason}
+    assert set(STAGES) == set(Kind)
 
 
 def test_titles_are_told_apart_and_short() -> None:

@@ -1,7 +1,7 @@
-"""The table of notifier.md, section 2, as far as built, row by row."""
+"""What flags do, row by row; people and time have their own: `test_steps`, `test_ticks`."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from services.notifier.domain.interventions import (
     Intervention,
-    Refusal,
     Status,
     Taken,
-    acknowledge,
-    close,
-    reassign,
+    proposal,
     take,
 )
+from services.notifier.domain.signals import of_flag
+from services.notifier.domain.steps import acknowledge, close, snooze
 from shared.messages import Band, Flag, FlagReason, OutcomeKind, Stage
 from tests.unit.notifier.factories import (
     ASSIGNMENT,
@@ -41,7 +40,7 @@ def taken(
 ) -> tuple[Taken, Intervention | None]:
     return take(
         current,
-        one,
+        of_flag(one),
         new_id=OTHER_ID,
         assignment=ASSIGNMENT,
         account_lost=account_lost,
@@ -177,7 +176,7 @@ def test_worse_is_due_sooner_and_never_later() -> None:
     for assignment, expected in ((sooner, NOW + HOUR), (later, NOW + 3 * DAY)):
         _, stored = take(
             intervention(),
-            worse,
+            of_flag(worse),
             new_id=OTHER_ID,
             assignment=assignment,
             account_lost=False,
@@ -203,42 +202,88 @@ def test_an_opportunity_is_watched_and_puts_nothing_at_risk() -> None:
         assert (stored.severity, stored.value_at_risk) == (Band.WATCH, None)
 
 
+def asleep(current: Intervention, days: int = 10) -> Intervention:
+    step = snooze(
+        current,
+        version=None,
+        until=NOW + days * DAY,
+        zone=UTC,
+        reason="on holiday",
+        by="anna",
+        now=NOW,
+    )
+    assert isinstance(step, Intervention)
+    return step
+
+
+CRITICAL: dict[str, Any] = {**UPDATED, "band": Band.CRITICAL}
+
+
+def test_critical_breaks_through_a_snooze_once_and_the_snooze_goes_on() -> None:
+    current = asleep(intervention())
+    assert not current.breaks_through(None)
+    _, broken = taken(current, flag(**CRITICAL))
+    assert broken is not None
+    assert broken.is_snoozed(NOW + DAY)
+    assert broken.breaks_through(None)
+    assert broken.breaks_through(NOW)
+    # Told a moment later: not again, even when it calms down and gets critical anew.
+    assert not broken.breaks_through(NOW + DAY + HOUR)
+    _, calmer = taken(broken, flag(change="updated", as_of=NOW + 2 * DAY), now=NOW + 2 * DAY)
+    again = flag(change="updated", as_of=NOW + 3 * DAY, band=Band.CRITICAL)
+    _, worse = taken(calmer, again, now=NOW + 3 * DAY)
+    assert worse is not None
+    assert not worse.breaks_through(NOW + DAY + HOUR)
+
+
+def test_what_was_critical_when_it_was_snoozed_breaks_nothing() -> None:
+    _, critical = taken(intervention(), flag(**CRITICAL), now=NOW)
+    assert critical is not None
+    later = flag(change="updated", as_of=NOW + 2 * DAY, band=Band.CRITICAL)
+    _, still = taken(asleep(critical), later)
+    assert still is not None
+    assert not still.breaks_through(None)
+
+
+def test_worse_but_not_critical_breaks_nothing() -> None:
+    current = asleep(intervention(severity=Band.WATCH))
+    said, worse = taken(current, flag(**UPDATED))
+    assert said is Taken.WORSENED
+    assert worse is not None
+    assert not worse.breaks_through(None)
+
+
+def test_a_new_episode_begins_with_nothing_of_the_old_one() -> None:
+    old = closed(round=3, acted_at=NOW, held_out=True)
+    _, stored = taken(old, next_episode())
+    assert stored is not None
+    left = (stored.round, stored.round_began_at, stored.acted_at, stored.snooze, stored.revision)
+    assert left == (1, None, None, None, 0)
+    assert stored.playbook == ASSIGNMENT.playbook
+
+
 @pytest.mark.parametrize(
-    ("current", "version", "refusal"),
+    ("current", "lost", "outcome"),
     [
-        pytest.param(intervention(), 2, Refusal.STALE, id="stale page"),
-        pytest.param(acked(), 2, Refusal.ACKNOWLEDGED, id="twice"),
-        pytest.param(closed(), 2, Refusal.CLOSED, id="closed"),
+        pytest.param(intervention(), False, None, id="raised: nothing is proposed"),
+        pytest.param(intervention(), True, OutcomeKind.CHURNED, id="the account left"),
+        pytest.param(
+            acked(recovered_at=NOW), False, OutcomeKind.SAVED, id="recovered while worked on"
+        ),
+        pytest.param(acked(recovered_at=NOW), True, OutcomeKind.CHURNED, id="recovered, then left"),
+        pytest.param(
+            intervention(recovered_at=NOW),
+            False,
+            OutcomeKind.NO_ACTION_NEEDED,
+            id="recovered by itself",
+        ),
+        pytest.param(closed(), True, None, id="closed"),
     ],
 )
-def test_an_acknowledgement_is_refused(
-    current: Intervention, version: int, refusal: Refusal
+def test_what_happened_proposes_an_outcome(
+    current: Intervention, outcome: OutcomeKind | None, *, lost: bool
 ) -> None:
-    assert acknowledge(current, version=version, by="anna", now=NOW) is refusal
-
-
-@pytest.mark.parametrize("outcome", list(OutcomeKind))
-def test_some_outcomes_need_a_note(outcome: OutcomeKind) -> None:
-    needs = outcome in {OutcomeKind.FALSE_ALARM, OutcomeKind.CHURNED, OutcomeKind.DOWNSOLD}
-    for note in ("", "  \n "):
-        step = close(intervention(), version=1, outcome=outcome, note=note, by="anna", now=NOW)
-        assert (step is Refusal.NOTE_MISSING) is needs
-    noted = close(intervention(), version=1, outcome=outcome, note="why", by="anna", now=NOW)
-    assert isinstance(noted, Intervention)
-    assert (noted.outcome, noted.revision, noted.version) == (outcome, 1, 2)
-
-
-def test_a_stale_page_closes_nothing() -> None:
-    step = close(acked(), version=1, outcome=OutcomeKind.SAVED, note="", by="b", now=NOW)
-    assert step is Refusal.STALE
-
-
-def test_only_a_new_owner_of_open_work_is_a_change() -> None:
-    assert reassign(intervention(), owner=ASSIGNMENT.owner) is None
-    assert reassign(closed(), owner="ben@vendor.example") is None
-    moved = reassign(intervention(), owner="ben@vendor.example")
-    assert moved is not None
-    assert (moved.owner, moved.version) == ("ben@vendor.example", 2)
+    assert proposal(current, account_lost=lost) is outcome
 
 
 changes: st.SearchStrategy[Literal["raised", "updated", "cleared"]] = st.sampled_from(
