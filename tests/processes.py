@@ -166,6 +166,10 @@ class PerennialProcess:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def is_well(self) -> bool:
+        """Whether it has not ended, except by SIGKILL."""
+        return self._process is None or self._process.poll() in (None, -signal.SIGKILL)
+
     def output(self) -> str:
         return self._output.read_text(errors="replace")
 

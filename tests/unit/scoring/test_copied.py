@@ -12,17 +12,18 @@ from services.scoring import copied
 
 INT8 = st.integers(-(2**63), 2**63 - 1)
 INT4 = st.integers(-(2**31), 2**31 - 1)
-# Values whose bytes look like the beginning of a row: 7 fields, the first of 8 bytes.
+# Values whose bytes look like the beginning of a row: 8 fields, the first of 8 bytes.
 LOOKS_LIKE_A_ROW = st.sampled_from(
     [
         int.from_bytes(bytes.fromhex(digits), "big", signed=True)
         for digits in (
-            "0007000000080000",
-            "0000000700000008",
-            "0000000000070000",
-            "0008000000070000",
-            "0000000400000004",
-            "0004000000040007",
+            "0008000000080000",
+            "0000000800000008",
+            "0000000000080000",
+            "0008000000080008",
+            "0000000400000008",
+            "0004000000080008",
+            "0008000800080008",
         )
     ]
 )
@@ -36,6 +37,7 @@ class Day:
     events: int
     milliseconds: int
     sources: int
+    features: int
     members: list[int]
 
     def sent(self) -> bytes:
@@ -44,8 +46,8 @@ class Day:
         array = struct.pack(">iiiii", 1, 0, 20, len(listed), 1)
         array += b"".join(struct.pack(">iq", 8, one) for one in listed)
         return (
-            struct.pack(">hiqiiiiiqiq", 7, 8, self.key, 4, self.day, 4, self.events, 8,
-                        self.milliseconds, 8, self.sources)
+            struct.pack(">hiqiiiiiqiqiq", 8, 8, self.key, 4, self.day, 4, self.events, 8,
+                        self.milliseconds, 8, self.sources, 8, self.features)
             + struct.pack(">ihi", 2, bool(self.members), len(array))
             + array
         )  # fmt: skip
@@ -58,6 +60,7 @@ days = st.builds(
     events=INT4,
     milliseconds=WIDE,
     sources=WIDE,
+    features=WIDE,
     members=st.lists(WIDE, max_size=5),
 )
 
@@ -65,24 +68,29 @@ days = st.builds(
 @given(st.lists(days, max_size=8))
 def test_days_are_found_whatever_their_values_look_like(sent: list[Day]) -> None:
     rows, owner, values = copied.days_with_members(b"".join(one.sent() for one in sent))
-    for name in ("key", "day", "events", "milliseconds", "sources"):
+    for name in ("key", "day", "events", "milliseconds", "sources", "features"):
         assert rows[name].tolist() == [getattr(one, name) for one in sent]
     expected = [(place, member) for place, one in enumerate(sent) for member in one.members]
     assert list(zip(owner.tolist(), values.tolist(), strict=True)) == expected
 
 
-def test_a_day_may_have_as_many_members_as_look_like_the_number_of_fields() -> None:
-    # 20 + 12 x 38228 bytes are 0x0007000C: the length of such a list begins like a row.
-    day = Day(1, 2, 3, 4, 5, list(range(38_228)))
+def test_a_day_may_have_as_many_members_as_look_like_the_beginning_of_a_row() -> None:
+    # 20 + 12 x 43689 bytes are 0x00080000: the length of such a list begins like a row.
+    day = Day(1, 2, 3, 4, 5, 6, list(range(43_689)))
     rows, owner, values = copied.days_with_members(day.sent() * 2)
     assert len(rows) == 2
-    assert owner.tolist() == [0] * 38_228 + [1] * 38_228
-    assert np.array_equal(values, np.tile(np.arange(38_228), 2))
+    assert owner.tolist() == [0] * 43_689 + [1] * 43_689
+    assert np.array_equal(values, np.tile(np.arange(43_689), 2))
+
+
+def test_no_days_are_none() -> None:
+    rows, owner, values = copied.days_with_members(b"")
+    assert len(rows) == len(owner) == len(values) == 0
 
 
 def test_days_of_another_layout_are_refused() -> None:
-    content = bytearray(Day(1, 2, 3, 4, 5, [6, 7]).sent())
-    content[58 + 2 + 4 + 12 + 3] = 9  # It has 9 members, it says.
+    content = bytearray(Day(1, 2, 3, 4, 5, 6, [6, 7]).sent())
+    content[70 + 2 + 4 + 12 + 3] = 9  # It has 9 members, it says.
     with pytest.raises(ValueError, match="not laid out"):
         copied.days_with_members(bytes(content))
 

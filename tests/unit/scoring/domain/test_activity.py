@@ -1,5 +1,6 @@
 """Usage events become day buckets, whatever their order."""
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta, timezone
 from random import Random
 
@@ -8,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scoring.domain.activity import (
+    AccountDay,
     DayDelta,
     counts_as_activity,
-    fold,
     user_key,
 )
+from services.scoring.domain.tally import tally
 from shared.messages import UsageEvent
 from tests.unit.scoring.factories import TODAY, usage_event
 
@@ -42,6 +44,10 @@ EVENTS = st.lists(
     ),
     max_size=30,
 )
+
+
+def fold(events: Iterable[UsageEvent]) -> dict[AccountDay, DayDelta]:
+    return tally((event.id, event) for event in events).deltas
 
 
 @given(EVENTS, st.randoms())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scoring.domain.activity import fold, user_key
+from services.scoring.domain.activity import user_key
 from services.scoring.domain.signals import (
     SEVERE,
     TYPES,
@@ -14,6 +14,7 @@ from services.scoring.domain.signals import (
     signal_of,
     subject_key,
 )
+from services.scoring.domain.tally import tally
 from services.scoring.domain.usage import SignalKind
 from tests.unit.scoring.factories import NOW, usage_event
 
@@ -153,5 +154,5 @@ def test_high_and_urgent_are_severe() -> None:
 
 def test_a_milestone_is_activity_too() -> None:
     milestone = usage_event(type="onboarding_milestone", properties={"milestone": "import"})
-    (day,) = fold([milestone]).values()
+    (day,) = tally([(1, milestone)]).deltas.values()
     assert (day.events, signal_of(milestone) is not None) == (1, True)
