@@ -35,6 +35,7 @@ STATES = {
     "pending": "Waiting",
     "sending": "Being sent",
     "sent": "Sent",
+    "held": "Held",
     "dead": "Given up",
     "cancelled": "Suppressed",
 }
