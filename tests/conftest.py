@@ -52,7 +52,8 @@ def handlers_as_they_were() -> Iterator[None]:
 def logged(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Callable[[], str]:
-    """All that was logged, whether or not an earlier test has configured logging."""
+    """All that was logged, also where an earlier test has configured logging, or made it quiet."""
+    caplog.set_level(logging.INFO)
     return lambda: capsys.readouterr().out + caplog.text
 
 

@@ -44,7 +44,7 @@ def upgrade() -> None:
             outcome, COALESCE(closed_by = 'system', true), held_out, opened_at, closed_at,
             acknowledged_at,
             COALESCE(acknowledged_at, CASE WHEN closed_by <> 'system' THEN closed_at END)
-        FROM notifier.interventions WHERE status = 'closed'
+        FROM notifier.interventions WHERE status = 'closed' AND closed_at IS NOT NULL
         """
     )
     op.create_table(
