@@ -201,12 +201,18 @@ def _recorded(rows: Sequence[Delivery], arrived: Sequence[Arrived]) -> list[Arri
         for one in rows
         if one.reason == "recovered" and one.state == "cancelled" and one.ambiguous
     }
+    # A beginning of which nobody knows whether it arrived, and which then was no longer wanted.
+    withdrawn = {
+        one.id
+        for one in rows
+        if one.reason != "recovered" and one.state == "cancelled" and one.ambiguous
+    }
     letters: set[str] = set()
     found = []
     for one in arrived:
         key = (one.destination, one.account)
         if one.destination.startswith("email:"):
-            is_known = one.id not in letters
+            is_known = one.id not in letters and _delivery_of(one) not in withdrawn
             letters.add(one.id)
         else:
             is_known = one.id in known or (one.why == "recovered" and key in doubted)
@@ -239,6 +245,11 @@ def _check_nobody_is_forgotten(load: Load, arrived: Sequence[Arrived]) -> None:
         if plot.is_urgent and (f"email:{LEAD}", plot.account) not in last:
             forgotten.append((plot, (LEAD, plot.account)))
     assert not forgotten[:5]
+
+
+def _delivery_of(letter: Arrived) -> str:
+    """Its Message-ID is made of it."""
+    return letter.id.strip("<>").partition("@")[0]
 
 
 def _says_all(plot: Plot, last: Arrived, said: Sequence[str]) -> bool:
