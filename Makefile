@@ -48,7 +48,7 @@ fmt: $(VENV)/.dev ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff check --fix
 
 .PHONY: faults
-faults: $(VENV)/.dev ## Fault tests in full: five seeds, every outage, 20 shutdowns; forty minutes
+faults: $(VENV)/.dev ## Fault tests in full: five seeds, every outage, 20 shutdowns; over half an hour
 	@FAULT_SEEDS=5 $(BIN)/pytest tests/faults -s
 
 .PHONY: bench

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from traceback import extract_tb
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -191,9 +192,16 @@ class Sender:
         except DeliveryError as error:
             await self._failed(held, error.failure, claimed_at)
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - below
             # A fault of ours about this one message: to end here would only send it here again.
-            log.exception("delivery.unexpected", delivery=str(held.id), channel=held.channel)
+            # Not the error's text: it may repeat an address that is a secret.
+            log.error(  # noqa: TRY400 - not the text
+                "delivery.unexpected",
+                delivery=str(held.id),
+                channel=held.channel,
+                cause=type(error).__name__,
+                at="{0.filename}:{0.lineno}".format(extract_tb(error.__traceback__)[-1]),
+            )
             unexpected = Failure(kind=Class.BAD_MESSAGE, detail=type(error).__name__)
             await self._failed(held, unexpected, claimed_at)
             return

@@ -19,8 +19,6 @@ from services.notifier.domain.attempts import Class, Failure
 
 # Slack answers a message with the message itself, twice as long where it is written in JSON.
 _ANSWER_BYTES = 524_288
-_DEFAULT_PAUSE = timedelta(seconds=30)
-_LONGEST_PAUSE = timedelta(days=1)
 _TRANSIENT = frozenset({408, 425})
 
 

@@ -62,6 +62,10 @@ def failing(kind: Class, *, pause: float | None = None) -> Failure:
     return Failure(kind=kind, detail="as scripted", retry_after=after)
 
 
+class Overlap(BaseException):
+    """A sender must not take this for one more failure of a channel."""
+
+
 @dataclass(slots=True)
 class Post:
     """A channel whose other side answers by a script, per destination or for all (`""`)."""
@@ -79,7 +83,8 @@ class Post:
 
     async def send(self, message: Message) -> Receipt:
         self.asked.append((time.monotonic(), message.to))
-        assert message.to not in self.under_way, "two messages to one destination at once"
+        if message.to in self.under_way:
+            raise Overlap(f"two messages to {message.to} at once")
         self.under_way.add(message.to)
         try:
             for name in (message.to, ""):

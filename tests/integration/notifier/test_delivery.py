@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.notifier.channels import Message, Receipt
 from services.notifier.domain.attempts import Class
 from services.notifier.routes import Ways
 from shared.messages import Band
@@ -276,3 +277,28 @@ async def test_a_mail_cut_after_data_is_ambiguous_and_keeps_its_id(
     assert (row.state, row.ambiguous) == ("sent", 1)
     assert len(mail.taken) == 2  # The one duplicate that cannot be avoided ...
     assert len({message["Message-ID"] for message in mail.taken}) == 1  # ... is recognisable.
+
+
+async def test_a_fault_of_ours_costs_one_message_and_not_the_process(
+    engine: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What no channel expects: once more as plain text, then given up, and the sender goes on."""
+
+    class Faulty(Post):
+        async def send(self, message: Message) -> Receipt:
+            if message.items and message.items[0].account_id == "acme":
+                raise ValueError("https://hooks.example/secret")
+            return await super().send(message)
+
+    post = Faulty("slack")
+    ways = Ways(slack_webhook=True)
+    async with open_rig(engine, more={"slack": post}, ways=ways) as rig:
+        for name in ("acme", "globex"):
+            await rig.take(account(account_id=name))
+            await rig.take(flag(account=name, flag_id=f"{name}/churn_risk/1"))
+        await rig.send_all()
+        found = {row.account_id: row for row in await rig.deliveries() if row.kind == "notice"}
+    assert (found["acme"].state, found["acme"].attempts) == ("dead", 2)
+    assert found["acme"].last_detail == "ValueError"
+    assert found["globex"].state == "sent"
+    assert "secret" not in caplog.text
