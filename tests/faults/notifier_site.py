@@ -90,6 +90,7 @@ class Killer:
     Whoever freezes there is thawed when its lease is over, and killed then."""
     choose: random.Random
     kills: list[tuple[float, str]] = field(default_factory=list)
+    thawed: list[float] = field(default_factory=list)
     feeding: bool = True
 
     async def look_after(self, number: int) -> None:
@@ -101,6 +102,7 @@ class Killer:
             if ":freeze:" in way and await self._until_frozen(process):
                 # The other one takes over what it has in hand; then it is back, and knows nothing.
                 await asyncio.sleep(LEASE_SECONDS + 3)
+                self.thawed.append(time.monotonic())
                 await asyncio.to_thread(process.thaw)
             if ":kill9:" in way:
                 way = await self._until_dead(process, way)
