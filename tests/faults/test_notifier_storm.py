@@ -276,11 +276,26 @@ def _check_order(rows: Sequence[Delivery], arrived: Sequence[Arrived]) -> None:
                 # The end got lost instead of its answer: it is begun anew for whoever did hear it.
                 doubted[key] -= 1
                 continue
-            assert is_told != is_beginning, (key, whys)
+            assert is_told != is_beginning, _story(key, rows, arrived)
             is_told = why != "recovered"
     for key, whys in _told(arrived).items():
         assert whys[0] in ("first", "escalated"), (key, whys)
     _check_threads([one for one in recorded if one.destination.startswith("slack:")])
+
+
+def _story(key: tuple[str, str], rows: Sequence[Delivery], arrived: Sequence[Arrived]) -> str:
+    """What the queue and the stand-in know of one destination and account, a line each."""
+    stored = [
+        f"{one.reason} {one.state} {one.suppressed} ambiguous={one.ambiguous} {one.provider_id}"
+        for one in rows
+        if (one.destination, one.account) == key
+    ]
+    came = [f"{one.at:.1f} {one.why} {one.id}" for one in arrived if _key(one) == key]
+    return "\n".join([str(key), *stored, *came])
+
+
+def _key(one: Arrived) -> tuple[str, str]:
+    return one.destination, one.account
 
 
 def _check_extras(
