@@ -35,6 +35,10 @@ class Scope(StrEnum):
     ACCOUNTS_READ = "accounts:read"
     BACKFILL = "backfill"
     ERASE = "erase"
+    INTERVENTIONS_READ = "interventions:read"
+    INTERVENTIONS_WRITE = "interventions:write"
+    SETTINGS_READ = "settings:read"
+    SETTINGS_WRITE = "settings:write"
 
 
 class Refusal(StrEnum):

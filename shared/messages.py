@@ -50,7 +50,9 @@ class FlagReason(StrEnum):
     SUPPORT_STRAIN = "support_strain"
     UNHAPPY_FEEDBACK = "unhappy_feedback"
     RENEWAL_DUE = "renewal_due"
+    GOAL_MISSED = "goal_missed"
     EXPANSION_READY = "expansion_ready"
+    GOAL_REACHED = "goal_reached"
 
 
 class Stage(StrEnum):

@@ -11,6 +11,7 @@ from math import isnan
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.scoring.domain.features import Rows, rows
 from services.scoring.domain.flags.conditions import Conditions, conditions
@@ -19,14 +20,25 @@ from services.scoring.domain.flags.machine import decide, sight_of
 from services.scoring.domain.flags.money import band_told, risk_told, value_at_risk, value_told
 from services.scoring.domain.flags.states import Decision, FlagState
 from services.scoring.domain.flags.summary import summary
+from services.scoring.domain.goals import standing
 from services.scoring.domain.indicators import measure
 from services.scoring.domain.model import Model, risk
 from services.scoring.domain.peers import Cohorts
 from services.scoring.domain.renewal import renewal_date
 from services.scoring.domain.risk import RAISED, Bands, Limits, Moments, limits, next_bands
 from services.scoring.domain.rules import Rules
+from services.scoring.domain.stages import since, stages
 from services.scoring.domain.table import STATES, IndicatorTable
-from services.scoring.domain.usage import NO_OUTAGES, Floats, Outages, Usage, directory_of
+from services.scoring.domain.usage import (
+    NO_OUTAGES,
+    Directory,
+    Floats,
+    Integers,
+    Outages,
+    Usage,
+    directory_of,
+    microseconds,
+)
 from shared.messages import AccountFields, Band, FlagReason, Reason, ValueAtRisk
 
 _AT_RISK: Final = RAISED.index(Band.AT_RISK)
@@ -51,7 +63,7 @@ class Standard:
 class Known:
     """What was stored of some accounts before the look; `last_risk` `(accounts,)`, NaN: none.
 
-    `looked_at`: when last; NaT: never.
+    `looked_at`: when last; NaT: never. `stage`: a `LifeStage`, 0: none yet.
     """
 
     accounts: Sequence[str]
@@ -59,6 +71,8 @@ class Known:
     bands: Bands
     last_risk: Floats
     looked_at: Moments
+    stage: Integers
+    stage_since: Moments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +80,7 @@ class Assessed:
     """What the look found, of the same accounts; `risk` `(accounts,)`, NaN: too new or lapsed."""
 
     known: Known
+    directory: Directory
     table: IndicatorTable
     features: Rows
     risk: Floats
@@ -116,10 +131,12 @@ def assess(
         severity=bands.code,
         risk=risks,
         stale=stale,
+        goals=standing(known.fields, usage.signals, as_of=table.as_of, now=microseconds(now)),
         milestones_used=standard.milestones_used,
     )
     return Assessed(
         known=known,
+        directory=directory,
         table=table,
         features=features,
         risk=risks,
@@ -164,6 +181,16 @@ def changes(
             )
         )
     return tuple(found)
+
+
+def staged(
+    assessed: Assessed, expanding: NDArray[np.bool_], now: datetime
+) -> tuple[Integers, Moments]:
+    """Each account's stage after the look, and since when; `expanding`: `expansion_ready` is up."""
+    known, table, directory = assessed.known, assessed.table, assessed.directory
+    stage = stages(table, directory, expanding)
+    began = since(stage, table, directory, known.stage, microseconds(now)).view("M8[us]")
+    return stage, np.where(stage == known.stage, known.stage_since, began)
 
 
 def base_rates(model: Model, cohorts: Cohorts, segments: Sequence[str | None]) -> Floats:

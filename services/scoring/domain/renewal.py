@@ -26,8 +26,8 @@ def renewal_date(fields: AccountFields, as_of: date) -> date | None:
     if anchor is None or anchor > as_of:
         return None
     months = (as_of.year - anchor.year) * 12 + as_of.month - anchor.month
-    renewal = _months_after(anchor, months)
-    return renewal if renewal >= as_of else _months_after(anchor, months + 1)
+    renewal = months_after(anchor, months)
+    return renewal if renewal >= as_of else months_after(anchor, months + 1)
 
 
 def days_to_renewal(directory: Directory, as_of: int) -> Floats:
@@ -49,7 +49,7 @@ def days_to_renewal(directory: Directory, as_of: int) -> Floats:
     return days
 
 
-def _months_after(anchor: date, months: int) -> date:
+def months_after(anchor: date, months: int) -> date:
     """The same day some months later; the month's last day where it is too short."""
     year, month = divmod(anchor.month - 1 + months, 12)
     year, month = anchor.year + year, month + 1

@@ -31,6 +31,7 @@ MIN_GAP: Final = 0.05
 S = TypeVar("S", bound="_Section")
 
 _FILE: Final = "rules.toml"
+_LONGEST_LINE: Final = 2_000
 _SEGMENTS: Final = "segments"
 
 
@@ -170,6 +171,21 @@ class RenewalDueRule(FlagRule, frozen=True):
             raise ValueError("updates_at_days must fall, from below days_before")
 
 
+class GoalMissedRule(FlagRule, frozen=True):
+    behind_over: Share
+    behind_days_at_least: Days
+    clear_behind_at_most: Annotated[float, Meta(ge=0, lt=1)]
+    days_past_due_at_least: Days
+    ends_after_days: OneDayOrMore
+
+    def __post_init__(self) -> None:
+        _keep_apart(
+            "behind_over", self.behind_over, "clear_behind_at_most", self.clear_behind_at_most
+        )
+        if self.days_past_due_at_least >= self.ends_after_days:
+            raise ValueError("days_past_due_at_least < ends_after_days must hold")
+
+
 class ExpansionReadyRule(FlagRule, frozen=True):
     share_at_least: Share
     clear_share_below: Share
@@ -178,6 +194,11 @@ class ExpansionReadyRule(FlagRule, frozen=True):
         _keep_apart(
             "share_at_least", self.share_at_least, "clear_share_below", self.clear_share_below
         )
+
+
+class GoalReachedRule(FlagRule, frozen=True):
+    held_days_at_least: Days
+    ends_after_days: OneDayOrMore
 
 
 class RuleSet(_Section, frozen=True):
@@ -195,7 +216,9 @@ class RuleSet(_Section, frozen=True):
     support_strain: SupportStrainRule
     unhappy_feedback: UnhappyFeedbackRule
     renewal_due: RenewalDueRule
+    goal_missed: GoalMissedRule
     expansion_ready: ExpansionReadyRule
+    goal_reached: GoalReachedRule
 
     def of(self, reason: FlagReason) -> FlagRule:
         rule: FlagRule = getattr(self, reason.value)
@@ -255,11 +278,16 @@ def _shipped() -> dict[str, Any]:
 
 
 def _parse(content: bytes) -> dict[str, Any]:
+    # A key of 32,000 parts takes the parser 13 seconds (measured), and time grows as their square.
+    if any(len(line) > _LONGEST_LINE for line in content.splitlines()):
+        raise RulesRejected("", f"a line is longer than {_LONGEST_LINE} bytes")
     try:
         return tomllib.loads(content.decode())
     except UnicodeDecodeError:
         raise RulesRejected("", "the file is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise RulesRejected("", "the file is not TOML: it is nested too deeply") from None
+    except ValueError as error:  # Its own, and Python's of numbers with too many digits.
         raise RulesRejected("", f"the file is not TOML: {error}") from error
 
 

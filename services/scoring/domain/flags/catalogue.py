@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from services.scoring.domain.flags import promises
 from services.scoring.domain.flags.clauses import Alternative, Clause, Condition, Seen
 from services.scoring.domain.flags.states import Why
 from services.scoring.domain.risk import severity
@@ -15,6 +16,8 @@ from services.scoring.domain.rules import (
     ChampionLostRule,
     ChurnRiskRule,
     ExpansionReadyRule,
+    GoalMissedRule,
+    GoalReachedRule,
     GoneSilentRule,
     OnboardingStalledRule,
     PaymentFailedRule,
@@ -305,6 +308,28 @@ def _renewal_due(seen: Seen, rule: RenewalDueRule) -> Condition:
     )
 
 
+def _goal_missed(seen: Seen, rule: GoalMissedRule) -> Condition:
+    goals = seen.goals
+    overdue = goals.count(promises.overdue(goals, rule))
+    behind = goals.count(promises.lagging(goals, rule))
+    unsettled = goals.count(promises.unsettled(goals, rule))
+    what = "goals off their line, or past their day"
+    return Condition(
+        raises=(
+            Alternative(
+                Why.GOAL_OVERDUE, (Clause("goals past their day, not reached", overdue, ">=", 1),)
+            ),
+            Alternative(
+                Why.GOAL_BEHIND, (Clause("goals behind their line for weeks", behind, ">=", 1),)
+            ),
+        ),
+        ends=(
+            Alternative(Why.GOALS_SETTLED, (Clause(what, unsettled, "<", 1),)),
+            Alternative(Why.NO_LONGER_MEASURED, (Clause(what, unsettled, "unknown"),)),
+        ),
+    )
+
+
 def _expansion_ready(seen: Seen, rule: ExpansionReadyRule) -> Condition:
     share = seen.share_of_seats
     what = "share of seats used in 28 days"
@@ -328,6 +353,24 @@ def _expansion_ready(seen: Seen, rule: ExpansionReadyRule) -> Condition:
     )
 
 
+def _goal_reached(seen: Seen, rule: GoalReachedRule) -> Condition:
+    goals = seen.goals
+    held = goals.count(promises.held(goals, rule))
+    there = goals.count(goals.at_target)
+    what = "goals at their target"
+    return Condition(
+        raises=(
+            Alternative(
+                Why.GOAL_HELD, (Clause("goals that have held their target", held, ">=", 1),)
+            ),
+        ),
+        ends=(
+            Alternative(Why.GOAL_NOT_KEPT, (Clause(what, there, "<", 1),)),
+            Alternative(Why.NO_LONGER_MEASURED, (Clause(what, there, "unknown"),)),
+        ),
+    )
+
+
 _CONDITIONS: Final[Mapping[FlagReason, Callable[[Seen, Any], Condition]]] = {
     FlagReason.CHURN_RISK: _churn_risk,
     FlagReason.GONE_SILENT: _gone_silent,
@@ -340,5 +383,7 @@ _CONDITIONS: Final[Mapping[FlagReason, Callable[[Seen, Any], Condition]]] = {
     FlagReason.SUPPORT_STRAIN: _support_strain,
     FlagReason.UNHAPPY_FEEDBACK: _unhappy_feedback,
     FlagReason.RENEWAL_DUE: _renewal_due,
+    FlagReason.GOAL_MISSED: _goal_missed,
     FlagReason.EXPANSION_READY: _expansion_ready,
+    FlagReason.GOAL_REACHED: _goal_reached,
 }

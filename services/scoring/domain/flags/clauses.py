@@ -3,7 +3,8 @@
 What is not known (NaN) meets no clause but `unknown`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Final, Literal, TypeAlias
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from services.scoring.domain.flags.facts import Bools, Facts
 from services.scoring.domain.flags.states import Why
+from services.scoring.domain.goals import Standing
 from services.scoring.domain.table import BASES, IndicatorTable
 from services.scoring.domain.usage import Floats, Integers
 
@@ -87,6 +89,14 @@ class Seen:
         """Users of 28 days per seat; NaN where seats, or users, are not known."""
         of_seats = self.table.column("share_basis") == BASES.index("seats")
         return np.where(of_seats, self.table.column("share_of_active_users"), np.nan)
+
+    @property
+    def goals(self) -> Standing:
+        return self.facts.goals
+
+    def without_goals(self, keys: Collection[str]) -> "Seen":
+        """The same, but for some goals: what has been told of is not told again."""
+        return replace(self, facts=replace(self.facts, goals=self.facts.goals.without(keys)))
 
     @property
     def days_to_end(self) -> Floats:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from services.scoring.domain.flags import promises
 from services.scoring.domain.flags.catalogue import condition
 from services.scoring.domain.flags.clauses import Seen
 from services.scoring.domain.rules import RuleSet
@@ -265,6 +266,31 @@ def _renewal_due(one: Seen, _: RuleSet) -> tuple[Reason, ...]:
     )
 
 
+def _goal_missed(one: Seen, numbers: RuleSet) -> tuple[Reason, ...]:
+    rule = numbers.goal_missed
+    chosen = promises.overdue(one.goals, rule) | promises.lagging(one.goals, rule)
+    # The one that is furthest from its target first, and what is past its day before all others.
+    order = np.lexsort((one.goals.attained, ~one.goals.is_due))
+    return tuple(_goal(one, index) for index in order.tolist() if chosen[index])
+
+
+def _goal_reached(one: Seen, numbers: RuleSet) -> tuple[Reason, ...]:
+    chosen = promises.held(one.goals, numbers.goal_reached)
+    return tuple(_goal(one, index) for index in np.flatnonzero(chosen).tolist())
+
+
+def _goal(one: Seen, index: int) -> Reason:
+    return _reason(
+        one,
+        family="goals",
+        indicator=one.goals.goals.metric[index],
+        text=promises.sentence(one.goals, index),
+        value=float(one.goals.value[index]),
+        unit="",
+        baseline=float(one.goals.goals.baseline[index]),
+    )
+
+
 _EVIDENCE: Final[Mapping[FlagReason, Callable[[Seen, RuleSet], tuple[Reason, ...]]]] = {
     FlagReason.GONE_SILENT: _gone_silent,
     FlagReason.USAGE_DROP: _usage_drop,
@@ -276,7 +302,9 @@ _EVIDENCE: Final[Mapping[FlagReason, Callable[[Seen, RuleSet], tuple[Reason, ...
     FlagReason.SUPPORT_STRAIN: _support_strain,
     FlagReason.UNHAPPY_FEEDBACK: _unhappy_feedback,
     FlagReason.RENEWAL_DUE: _renewal_due,
+    FlagReason.GOAL_MISSED: _goal_missed,
     FlagReason.EXPANSION_READY: _seats,
+    FlagReason.GOAL_REACHED: _goal_reached,
 }
 
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from services.scoring.domain.goals import NOBODYS, Standing
 from services.scoring.domain.usage import Floats, Integers
 from shared.messages import AccountFields
 
@@ -39,6 +40,7 @@ class Facts:
     stale: Bools
     segment: Integers
     segments: Sequence[str]
+    goals: Standing
     milestones_used: bool = False
 
     def __len__(self) -> int:
@@ -62,6 +64,7 @@ class Facts:
             yearly=self.yearly[rows],
             stale=self.stale[rows],
             segment=self.segment[rows],
+            goals=self.goals.take(rows),
         )
 
 
@@ -72,9 +75,13 @@ def facts_of(
     severity: Integers,
     risk: Floats,
     stale: Bools | None = None,
+    goals: Standing | None = None,
     milestones_used: bool = False,
 ) -> Facts:
-    """The facts of accounts from their records; a vector each for band, risk and staleness."""
+    """The facts of accounts from their records; a vector each for band, risk and staleness.
+
+    `goals`: how theirs stand; None: nobody has any.
+    """
     names = {one.segment: None for one in fields if one.segment is not None}
     codes = {name: code for code, name in enumerate(names)}
     rows = [_row(one, as_of, codes) for one in fields]
@@ -91,6 +98,7 @@ def facts_of(
         stale=np.zeros(len(rows), np.bool_) if stale is None else stale,
         segment=columns[6].astype(np.int64),
         segments=tuple(codes),
+        goals=replace(NOBODYS, accounts=len(rows)) if goals is None else goals,
         milestones_used=milestones_used,
     )
 

@@ -5,17 +5,19 @@ likewise until the opposite has. Days are counted between UTC dates, so that a s
 earlier than the first does not cost a day.
 
 What a flag must compare with later stands in `FlagState.anchor`: `contract_end` (ordinal), `seats`,
-`told_days` (renewal_due: the step told last), `requested_at` (days since 1970). An anchor on a flag
-that is not raised says what has been told: it is not raised again for the same.
+`told_days` (renewal_due: the step told last), `requested_at` (days since 1970); of the flags of
+goals the goals told of, by key. An anchor on a flag that is not raised says what has been told: it
+is not raised again for the same.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 
+from services.scoring.domain.flags import promises
 from services.scoring.domain.flags.catalogue import condition
 from services.scoring.domain.flags.conditions import HOLDS, Conditions
 from services.scoring.domain.flags.evidence import evidence
@@ -28,7 +30,9 @@ from services.scoring.domain.flags.states import (
     Decision,
     FlagState,
     Why,
+    days_between,
 )
+from services.scoring.domain.goals import Standing
 from services.scoring.domain.risk import BANDS
 from services.scoring.domain.rules import Rules, RuleSet
 from shared.messages import AccountFields, Band, FlagReason, Reason
@@ -36,6 +40,7 @@ from shared.messages import AccountFields, Band, FlagReason, Reason
 RISK_FLAGS: Final = frozenset(REASONS) - OPPORTUNITIES - {FlagReason.RENEWAL_DUE}
 """With one of these up nobody offers more seats; a renewal is the best moment to."""
 
+_OF_GOALS: Final = frozenset({FlagReason.GOAL_MISSED, FlagReason.GOAL_REACHED})
 _BREAKS: Final = frozenset(
     {Why.RULE_DISABLED, Why.LOST_BEFORE_SEEN, Why.REPLACED_BY_SILENCE, Why.RISK_FLAG_UP}
 )
@@ -169,10 +174,18 @@ class _Look:
         reached = [step for step in rule.updates_at_days if left <= step]
         return min(reached, default=rule.days_before)
 
-    def evidence(self, reason: FlagReason) -> tuple[Reason, ...]:
+    @property
+    def goals(self) -> Standing:
+        return self.found.seen.goals.take(np.array([self.index]))
+
+    def evidence(self, reason: FlagReason, state: FlagState) -> tuple[Reason, ...]:
+        """`state`: before the change."""
         if reason is FlagReason.CHURN_RISK:
             return self.sight.reasons
-        return evidence(reason, self.found.seen, self.index, self.numbers)
+        one = self.found.seen.take(np.array([self.index]))
+        if reason is FlagReason.GOAL_REACHED:
+            one = one.without_goals(state.anchor.keys())
+        return evidence(reason, one, 0, self.numbers)
 
     def why(self, reason: FlagReason, *, ends: bool) -> Why:
         """What the condition that holds is called."""
@@ -193,6 +206,10 @@ class _Look:
             case FlagReason.ONBOARDING_STALLED:
                 # The first 14 days stay as slow as they were; only a milestone can be missed still.
                 return Why.NO_MILESTONE in self.whys(reason, ends=False)
+            case FlagReason.GOAL_REACHED:
+                return promises.has_news(
+                    promises.now(reason, self.goals, self.numbers), state.anchor
+                )
             case _:
                 return False
 
@@ -204,7 +221,13 @@ def _while_nothing(reason: FlagReason, state: FlagState, look: _Look) -> Decisio
     if told and Why.NO_LONGER_NEW not in look.whys(reason, ends=True):
         # Good weeks come and go, but the account has got going: for as long as it is new.
         return None
-    return _remember(reason, FlagState(episode=state.episode), Why.INTERRUPTED)
+    anchor: Mapping[str, float] = {}
+    if reason is FlagReason.GOAL_REACHED:
+        # Each goal is told once, also where its values leave the target and come back.
+        anchor = promises.known(state.anchor, look.goals)
+        if anchor == state.anchor and state.wanted_since is None:
+            return None
+    return _remember(reason, FlagState(episode=state.episode, anchor=anchor), Why.INTERRUPTED)
 
 
 def _while_wanted(reason: FlagReason, state: FlagState, look: _Look) -> Decision:
@@ -222,7 +245,7 @@ def _while_wanted(reason: FlagReason, state: FlagState, look: _Look) -> Decision
         episode=state.episode + 1,
         raised_at=now,
         band=look.sight.band,
-        anchor=_anchor(reason, look),
+        anchor=_anchor(reason, state, look),
     )
     return Decision(
         reason=reason,
@@ -231,7 +254,7 @@ def _while_wanted(reason: FlagReason, state: FlagState, look: _Look) -> Decision
         why=look.why(reason, ends=False),
         state=raised,
         raised_at=now,
-        evidence=look.evidence(reason),
+        evidence=look.evidence(reason, state),
     )
 
 
@@ -250,7 +273,9 @@ def _while_raised(reason: FlagReason, state: FlagState, look: _Look) -> Decision
     if look.is_over(reason):
         return _while_over(reason, state, look)
     if reason is FlagReason.CANCELLATION_INTENT and look.asks_again(state):
-        return _remember(reason, replace(state, anchor=_anchor(reason, look)), Why.ALREADY_TOLD)
+        return _remember(
+            reason, replace(state, anchor=_anchor(reason, state, look)), Why.ALREADY_TOLD
+        )
     updated = _updated(reason, state, look)
     if updated is None and state.over_since is not None:
         return _remember(reason, replace(state, over_since=None), Why.INTERRUPTED)
@@ -284,6 +309,9 @@ def _ended_by_what_it_remembers(reason: FlagReason, state: FlagState, look: _Loo
         case FlagReason.CHAMPION_LOST:
             up = days_between(state.raised_at or look.sight.now, look.sight.now)
             return Why.TIME_OVER if up >= look.numbers.champion_lost.ends_after_days else None
+        case FlagReason.GOAL_REACHED:
+            up = days_between(state.raised_at or look.sight.now, look.sight.now)
+            return Why.TIME_OVER if up >= look.numbers.goal_reached.ends_after_days else None
         case FlagReason.CANCELLATION_INTENT:
             # Later only: who writes the day of leaving into the contract has not kept anybody.
             moved = look.contract_end > state.anchor.get("contract_end", np.nan)
@@ -300,11 +328,15 @@ def _updated(reason: FlagReason, state: FlagState, look: _Look) -> Decision | No
         if look.sight.band is state.band:
             return None
     elif reason is FlagReason.RENEWAL_DUE:
-        anchor = _anchor(reason, look)
+        anchor = _anchor(reason, state, look)
         moved = anchor["contract_end"] != state.anchor.get("contract_end")
         if not moved and anchor["told_days"] >= state.anchor.get("told_days", np.inf):
             return None
         why = Why.CONTRACT_END_MOVED if moved else Why.END_COMES_CLOSER
+    elif reason in _OF_GOALS:
+        if not promises.has_news(promises.now(reason, look.goals, look.numbers), state.anchor):
+            return None
+        anchor, why = _anchor(reason, state, look), Why.ANOTHER_GOAL
     else:
         return None
     return Decision(
@@ -314,11 +346,11 @@ def _updated(reason: FlagReason, state: FlagState, look: _Look) -> Decision | No
         why=why,
         state=replace(state, band=look.sight.band, over_since=None, anchor=anchor),
         raised_at=state.raised_at,
-        evidence=look.evidence(reason),
+        evidence=look.evidence(reason, state),
     )
 
 
-def _anchor(reason: FlagReason, look: _Look) -> dict[str, float]:
+def _anchor(reason: FlagReason, state: FlagState, look: _Look) -> dict[str, float]:
     """What to compare with later; numbers that are not known are left out."""
     match reason:
         case FlagReason.RENEWAL_DUE:
@@ -327,6 +359,10 @@ def _anchor(reason: FlagReason, look: _Look) -> dict[str, float]:
             anchor = {"contract_end": look.contract_end, "requested_at": look.requested_at}
         case FlagReason.EXPANSION_READY:
             anchor = {"seats": look.seats}
+        case FlagReason.GOAL_MISSED | FlagReason.GOAL_REACHED:
+            return promises.known(state.anchor, look.goals) | promises.now(
+                reason, look.goals, look.numbers
+            )
         case _:
             return {}
     return {name: number for name, number in anchor.items() if not np.isnan(number)}
@@ -336,6 +372,8 @@ def _clear(reason: FlagReason, state: FlagState, why: Why, look: _Look) -> Decis
     anchor: Mapping[str, float] = {}
     if reason is FlagReason.CANCELLATION_INTENT and why is Why.CONTRACT_END_MOVED:
         anchor = state.anchor  # The request still stands; it has been answered.
+    elif reason is FlagReason.GOAL_REACHED:
+        anchor = state.anchor
     elif why in {Why.TIME_OVER, Why.GOT_GOING}:
         anchor = {"told": 1.0}
     return Decision(
@@ -358,8 +396,3 @@ def _remember(reason: FlagReason, state: FlagState, why: Why) -> Decision:
         state=state,
         raised_at=state.raised_at,
     )
-
-
-def days_between(since: datetime, now: datetime) -> int:
-    """Whole UTC dates from one to the other."""
-    return now.astimezone(UTC).toordinal() - since.astimezone(UTC).toordinal()

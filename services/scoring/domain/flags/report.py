@@ -10,8 +10,14 @@ import numpy as np
 from services.scoring.domain.flags.catalogue import condition
 from services.scoring.domain.flags.clauses import Alternative, Clause
 from services.scoring.domain.flags.conditions import Conditions
-from services.scoring.domain.flags.machine import Sight, days_between, decide
-from services.scoring.domain.flags.states import NEVER_RAISED, REASONS, FlagState, Why
+from services.scoring.domain.flags.machine import Sight, decide
+from services.scoring.domain.flags.states import (
+    NEVER_RAISED,
+    REASONS,
+    FlagState,
+    Why,
+    days_between,
+)
 from services.scoring.domain.rules import Rules
 from shared.messages import FlagReason
 

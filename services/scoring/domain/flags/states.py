@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
@@ -25,7 +25,9 @@ STAGES: Final[Mapping[FlagReason, Stage]] = {
     FlagReason.SUPPORT_STRAIN: Stage.ADOPT,
     FlagReason.UNHAPPY_FEEDBACK: Stage.ADOPT,
     FlagReason.RENEWAL_DUE: Stage.RENEW,
+    FlagReason.GOAL_MISSED: Stage.ADOPT,
     FlagReason.EXPANSION_READY: Stage.EXPAND,
+    FlagReason.GOAL_REACHED: Stage.EXPAND,
 }
 
 USAGE_FLAGS: Final = frozenset(
@@ -45,7 +47,7 @@ REPLACED_BY_SILENCE: Final = frozenset(
 )
 """What everybody's absence says already."""
 
-OPPORTUNITIES: Final = frozenset({FlagReason.EXPANSION_READY})
+OPPORTUNITIES: Final = frozenset({FlagReason.EXPANSION_READY, FlagReason.GOAL_REACHED})
 """Good news: no money is at risk."""
 
 
@@ -84,6 +86,12 @@ class Why(StrEnum):
     CONTRACT_ENDS = "contract_ends"
     END_COMES_CLOSER = "end_comes_closer"
     NOT_RENEWED = "not_renewed"
+    GOAL_OVERDUE = "goal_overdue"
+    GOAL_BEHIND = "goal_behind"
+    ANOTHER_GOAL = "another_goal"
+    GOALS_SETTLED = "goals_settled"
+    GOAL_HELD = "goal_held"
+    GOAL_NOT_KEPT = "goal_not_kept"
     SEATS_FULL = "seats_full"
     SEATS_FREE = "seats_free"
     SEATS_ADDED = "seats_added"
@@ -149,3 +157,8 @@ class Decision:
     state: FlagState
     raised_at: datetime | None
     evidence: tuple[Reason, ...] = ()
+
+
+def days_between(since: datetime, now: datetime) -> int:
+    """Whole UTC dates from one to the other."""
+    return now.astimezone(UTC).toordinal() - since.astimezone(UTC).toordinal()

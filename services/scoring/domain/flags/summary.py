@@ -22,7 +22,9 @@ NAMES: Final[Mapping[FlagReason, str]] = {
     FlagReason.SUPPORT_STRAIN: "Support strain",
     FlagReason.UNHAPPY_FEEDBACK: "Unhappy feedback",
     FlagReason.RENEWAL_DUE: "Renewal due",
+    FlagReason.GOAL_MISSED: "Goal off track",
     FlagReason.EXPANSION_READY: "Ready to expand",
+    FlagReason.GOAL_REACHED: "Goal reached",
 }
 
 _ENDS: Final[Mapping[Why, str]] = {
@@ -46,6 +48,8 @@ _ENDS: Final[Mapping[Why, str]] = {
     Why.TICKETS_AS_USUAL: "tickets are as usual.",
     Why.NO_LOW_SCORE: "no user's newest score is low.",
     Why.NOT_RENEWED: "the contract has ended and was not renewed.",
+    Why.GOALS_SETTLED: "no goal is behind or overdue any more.",
+    Why.GOAL_NOT_KEPT: "its values have left the target again.",
     Why.SEATS_FREE: "seats are free again.",
     Why.SEATS_ADDED: "seats were added.",
     Why.RISK_FLAG_RAISED: "a flag of risk is up.",
