@@ -1,7 +1,7 @@
 """The notifier's tables; nobody else writes to them."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Numeric,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -123,6 +124,8 @@ interventions = Table(
         "type",
         "reason",
         unique=True,
+        # What all accounts with open work are worth, each counted once.
+        postgresql_include=["severity", "held_out", "value_amount", "value_currency"],
         postgresql_where=text("status <> 'closed'"),
     ),
     Index("interventions_by_account", "account_id", "opened_at"),
@@ -134,6 +137,19 @@ interventions = Table(
         "owner",
         text("priority DESC"),
         "id",
+        # What the piles and counts of a day's work are made of: no row is read for them.
+        postgresql_include=[
+            "type",
+            "reason",
+            "status",
+            "severity",
+            "due_at",
+            "opened_at",
+            "recovered_at",
+            "snoozed_until",
+            "snooze_ended_at",
+            "held_out",
+        ],
         postgresql_where=text("status <> 'closed'"),
     ),
     Index(
@@ -427,4 +443,103 @@ deliveries = Table(
     Index("deliveries_by_number", "number"),
     Index("deliveries_by_account", "account_id", "number"),
     Index("deliveries_given_up", "number", postgresql_where=text("state IN ('dead', 'held')")),
+)
+
+# Who may sign in. A password is scrypt's, None where they come in by the identity provider only.
+users: Final = Table(
+    "users",
+    metadata,
+    Column("address", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("password", Text),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("disabled_at", _MOMENT),
+    Column("last_seen_at", _MOMENT),
+)
+
+# Links that work once, to choose a password by.
+invitations: Final = Table(
+    "invitations",
+    metadata,
+    Column("token_sha256", Text, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("expires_at", _MOMENT, nullable=False),
+)
+
+# Who is signed in: the cookie's token is random, so a plain hash of it is enough.
+sign_ins: Final = Table(
+    "sign_ins",
+    metadata,
+    Column("token_sha256", Text, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("began_at", _MOMENT, nullable=False),
+    Column("seen_at", _MOMENT, nullable=False),
+    Column("ends_at", _MOMENT, nullable=False),
+    Index("sign_ins_by_address", "address"),
+    Index("sign_ins_by_end", "ends_at"),
+)
+
+# Sign-ins that failed, by address and by where they came from: each waits longer than the last.
+sign_in_attempts: Final = Table(
+    "sign_in_attempts",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("next_at", _MOMENT, nullable=False),
+)
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", _MOMENT, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("way", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("account_id", Text),
+    Column("detail", JSONB, nullable=False),
+    Index("audit_by_account", "account_id", "id"),
+    Index("audit_by_actor", "actor", "id"),
+)
+
+# What a list is narrowed to and sorted by, under a name; `query` as it stands in the address.
+saved_views: Final = Table(
+    "saved_views",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("page", Text, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("shared", Boolean, nullable=False),
+    Column("created_at", _MOMENT, nullable=False),
+    Index("saved_views_of_owner", "owner", "page", "name", unique=True),
+)
+
+account_notes: Final = Table(
+    "account_notes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("at", _MOMENT, nullable=False),
+    Index("account_notes_of_account", "account_id", "at"),
+)
+
+# What a year is to bring: of the department (`owner` is empty), and of each person.
+targets: Final = Table(
+    "targets",
+    metadata,
+    Column("year", SmallInteger, primary_key=True, autoincrement=False),
+    Column("measure", Text, primary_key=True),
+    Column("owner", Text, primary_key=True),
+    Column("plan", Numeric, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("changed_at", _MOMENT, nullable=False),
+    Column("version", Integer, nullable=False),
 )

@@ -33,6 +33,8 @@ from shared.outbox import outbox_table
 
 metadata = MetaData(schema="scoring")
 
+_TRANSACTION: Final = "pg_current_xact_id()::text::bigint"
+
 log_positions: Final = positions_table(metadata)
 outbox: Final = outbox_table(metadata)
 
@@ -97,6 +99,14 @@ source_hours: Final = Table(
     Column("events", BigInteger, nullable=False),
 )
 
+# How many events of use intake has counted, of each partition of the log (as in `source_hours`).
+taken_in: Final = Table(
+    "taken_in",
+    metadata,
+    Column("partition", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+)
+
 # The names that count as themselves, of accounts that have many (`feature_names.py`).
 account_features: Final = Table(
     "account_features",
@@ -139,6 +149,53 @@ accounts: Final = Table(
     Column("account_id", Text, primary_key=True),
     Column("fields", JSONB, nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+)
+
+# What the directory said of each account and when: a row for each change of these fields. In
+# `written_in` is the transaction: who keeps a copy asks for what has been written since.
+account_versions: Final = Table(
+    "account_versions",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("since", DateTime(timezone=True), primary_key=True),
+    Column("name", Text),
+    Column("owner", Text),
+    Column("segment", Text),
+    Column("plan", Text),
+    Column("region", Text),
+    Column("reseller", Text),
+    Column("seats", Integer),
+    Column("currency", Text),
+    Column("mrr", Numeric),
+    Column("margin_per_month", Numeric),
+    Column("status", Text),
+    Column("contract_start", Date),
+    Column("contract_end", Date),
+    Column("churned_at", Date),
+    Column("notice_days", Integer),
+    Column("billing_period", Text),
+    Column("written_in", BigInteger, nullable=False, server_default=text(_TRANSACTION)),
+    Index("account_versions_by_writing", "written_in"),
+)
+
+# When an account came to a stage of its way (`domain/ledger.py: LifeStage`).
+account_stages: Final = Table(
+    "account_stages",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("since", DateTime(timezone=True), primary_key=True),
+    Column("stage", SmallInteger, nullable=False),
+    Column("written_in", BigInteger, nullable=False, server_default=text(_TRANSACTION)),
+    Index("account_stages_by_writing", "written_in"),
+)
+
+# What is told of how customers use the product, once a month (`domain/insights.py`).
+insights: Final = Table(
+    "insights",
+    metadata,
+    Column("month", Date, primary_key=True),
+    Column("document", JSONB, nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False),
 )
 
 # What was erased stays so: what an account sent before the moment is skipped, whoever replays it.
@@ -184,17 +241,14 @@ scores: Final = Table(
     # What the trend was divided by: the next survey needs it as it was before.
     Column("cohort_ratio", Double, nullable=False),
     Column("model_version", Text),
-    # NULLs come last in the lists, and an index can serve them.
+    # Read by the release before only, which may go on while this one starts; gone with the next.
     Column("sort_risk", Double, Computed("coalesce(risk, -1)", persisted=True), nullable=False),
-    # Every sweep writes every entry of every index again: a list of all accounts by risk is merged
-    # from those of the bands, and who has no value is listed by the key.
-    Index("scores_by_band", "band", text("sort_risk DESC"), "account_id"),
-    Index(
-        "scores_by_value",
-        text("value_at_risk DESC"),
-        "account_id",
-        postgresql_where=text("value_at_risk IS NOT NULL"),
-    ),
+    # Where the account stands on its way (`domain/ledger.py: LifeStage`), and since when.
+    Column("stage", SmallInteger),
+    Column("stage_since", DateTime(timezone=True)),
+    # They are counted by band without a look at the rows. None on what every sweep changes: it
+    # would write every entry again.
+    Index("scores_by_band", "band"),
 )
 
 # When all accounts of a shard had last been looked at, and with what: what is due by time is known
