@@ -12,6 +12,7 @@ from services.scoring.intake import TOPICS, Intake
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.models import Models
 from services.scoring.partitions import Partitions
+from services.scoring.register import Register
 from services.scoring.settings import ScoringSettings
 from services.scoring.staleness import Staleness
 from services.scoring.sweep import Sweep
@@ -109,13 +110,18 @@ async def run(
             loop=frame.loop(SERVICE, "upkeep"),
             tasks=upkeep_tasks(retrain=settings.perennial_retrain == "auto"),
         )
+        register = Register(
+            engine=engine,
+            clock=clock,
+            max_age=timedelta(seconds=settings.perennial_register_seconds),
+        )
         keys, keys_loaded = KeyRing(is_complete=False), asyncio.Event()
         frame.health.add_check(
             "scoring.keys", lambda: None if keys_loaded.is_set() else "keys are being loaded"
         )
         await stack.enter_async_context(
             serve(
-                api(engine=engine, keys=keys, clock=clock, rules=rules),
+                api(engine=engine, keys=keys, clock=clock, rules=rules, register=register),
                 host=settings.perennial_host,
                 port=settings.scoring_port,
                 name=SERVICE,
@@ -129,5 +135,6 @@ async def run(
             relay=relay.run(stop),
             upkeep=upkeep.run(stop),
             keys=follow_keys(log, keys, frame.loop(SERVICE, "keys"), stop, loaded=keys_loaded),
+            register=register.run(stop),
             gauges=gauges.keep(engine, metrics, frame.metrics, stop),
         )

@@ -1,9 +1,11 @@
 """What `COPY ... TO STDOUT (FORMAT binary)` sends, as vectors: no Python object for any row.
 
 Every field has a fixed width and is never NULL, so that all rows are equally long and numpy reads
-them in place. Format: https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format").
+them in place; where texts are asked for, they come last. Format:
+https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format").
 """
 
+import struct
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -17,6 +19,7 @@ Rows: TypeAlias = NDArray[np.void]
 
 _SECONDS: Final = 120
 _HEADER_BYTES: Final = 19  # A signature, and two empty words.
+_LENGTH: Final = struct.Struct(">i")
 _TRAILER_BYTES: Final = 2  # -1 where the next row would say how many fields it has.
 
 # A row that ends in a list of bigint is laid out in cells of 12 bytes, the size of an element
@@ -60,15 +63,15 @@ def layout(**widths: str) -> np.dtype[np.void]:
 
 async def fetch(connection: asyncpg.Connection, query: str, *arguments: object) -> bytes:
     """The rows of the query, as COPY sends them, without its header and trailer."""
-    parts: list[bytes] = []
+    content = bytearray()
 
     async def keep(part: bytes) -> None:
-        parts.append(part)
+        content.extend(part)
 
     await connection.copy_from_query(
         query, *arguments, output=keep, format="binary", timeout=_SECONDS
     )
-    return b"".join(parts)[_HEADER_BYTES:-_TRAILER_BYTES]
+    return bytes(memoryview(content)[_HEADER_BYTES:-_TRAILER_BYTES])
 
 
 def rows(content: bytes, expected: np.dtype[np.void]) -> Rows:
@@ -102,3 +105,29 @@ def days_with_members(content: bytes) -> tuple[Rows, Integers, Integers]:
     real = found["has_members"][owner] != 0
     values = np.ndarray((count,), ">i8", content, offset=_CELL_BYTES - 8, strides=steps)
     return found, owner[real], values[place[real]].astype(np.int64)
+
+
+def rows_with_texts(
+    content: bytes, expected: np.dtype[np.void], texts: int
+) -> tuple[Rows, list[list[str]]]:
+    """Rows whose last fields are `texts` texts of any length: the other fields as `rows` finds
+    them, and each text's column.
+    """
+    fixed = bytearray()
+    found: list[list[str]] = [[] for _ in range(texts)]
+    known: dict[bytes, str] = {}
+    start, width = 0, expected.itemsize
+    while start < len(content):
+        end = start + width
+        fixed += content[start:end]
+        for column in found:
+            (size,) = _LENGTH.unpack_from(content, end)
+            end += _LENGTH.size + size
+            text = content[end - size : end]
+            # Many rows have the same: one object for all of them.
+            column.append(known.get(text) or known.setdefault(text, text.decode()))
+        start = end
+    whole: Rows = np.frombuffer(fixed, expected)
+    if (whole["_fields"] != len(expected.names or ()) // 2 + texts).any():
+        raise ValueError("the rows are not laid out as expected: a NULL, or another type")
+    return whole, found

@@ -97,7 +97,14 @@ async def erase_accounts(
             names,
             shards,
         )
-    for table in ("accounts", "account_features", "feature_rows", "outcomes"):
+    for table in (
+        "accounts",
+        "account_versions",
+        "account_stages",
+        "account_features",
+        "feature_rows",
+        "outcomes",
+    ):
         await connected.execute(
             f"DELETE FROM scoring.{table} WHERE account_id = ANY($1::text[])",
             names,

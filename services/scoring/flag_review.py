@@ -3,6 +3,7 @@
 Reads what the sweep has stored and writes nothing.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scoring import (
     flag_store,
+    goal_store,
     model_store,
     outage_store,
     peer_store,
@@ -34,11 +36,12 @@ from services.scoring.domain.flags.states import (
     FlagState,
     Why,
 )
+from services.scoring.domain.goals import standing
 from services.scoring.domain.peers import Cohorts, peers_of_training
 from services.scoring.domain.risk import Bands, limits, next_bands
 from services.scoring.domain.rules import Rules
 from services.scoring.domain.staleness import freshness
-from services.scoring.domain.usage import Floats
+from services.scoring.domain.usage import Floats, microseconds
 from services.scoring.model_store import loaded
 from services.scoring.store import SHARDS, shard_of
 from services.scoring.usage_store import Scope
@@ -135,7 +138,8 @@ async def preview(connection: AsyncConnection, rules: Rules) -> Preview:
             continue
         accounts += len(judged.known.accounts)
         as_of = judged.now if as_of is None else max(as_of, judged.now)
-        _count(tallies, judged, rules)
+        # In a thread: the read API, and perhaps all else of this process, goes on meanwhile.
+        await asyncio.to_thread(_count, tallies, judged, rules)
     raised = sum(tallies[reason].would_raise for reason in USAGE_FLAGS)
     guard = rules.storm_guard
     return Preview(
@@ -217,12 +221,18 @@ async def _judge(
         severity=bands.code,
         risk=risk,
         stale=await _stale(connection, accounts, rules, now),
+        goals=standing(
+            known.fields,
+            await goal_store.read_of_those_with_goals(connection, accounts, known.fields),
+            as_of=seen.as_of,
+            now=microseconds(now),
+        ),
         milestones_used=await surveys.has_milestones(connection),
     )
     return _Judged(
         known=known,
         now=now,
-        found=conditions(seen, facts, rules),
+        found=await asyncio.to_thread(conditions, seen, facts, rules),
         states=await flag_store.read_states(connection, None, accounts),
     )
 

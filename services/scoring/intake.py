@@ -1,10 +1,11 @@
 """Takes usage events and directory changes in: one batch of one partition, one transaction.
 
 Order of effects, all in the one transaction: 1 move the position (a miss: another owner, roll
-back), 2 insert the event ids and keep only the new events, 3 add to the day buckets, 4 add signals
-and the sources' hours, 5 mark the accounts dirty; for the directory: 2 merge, 3 delete what is
-erased, 4 publish tombstones, cleared flags and whole records through the outbox, 5 mark dirty. What
-cannot be read leaves through the outbox to `rejected`, in the same transaction.
+back), 2 insert the event ids and keep only the new events, 3 add to the day buckets, 4 add signals,
+the sources' hours and the tally of events, 5 mark the accounts dirty; for the directory: 2 merge,
+3 delete what is erased, 4 store the records and note what has become of whom when, 5 publish
+tombstones, cleared flags and whole records through the outbox, 6 mark dirty. What cannot be read
+leaves through the outbox to `rejected`, in the same transaction.
 
 A person is erased before that transaction, in steps of a day: each may be done again.
 """
@@ -21,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scoring import arrivals, erasure, erasure_store, outcomes, store
 from services.scoring.arrivals import Arrivals, EventId, Keys
-from services.scoring.domain import directory
+from services.scoring.domain import directory, history
 from services.scoring.domain.directory import ChangeResult, Known
 from services.scoring.domain.tally import Tally, tally
 from services.scoring.feature_names import FeatureNames
@@ -42,6 +43,7 @@ from shared.messages import (
     REJECTED,
     USAGE_EVENTS,
     USAGE_EVENTS_OVERFLOW,
+    AccountFields,
     AccountRecord,
     DirectoryChange,
     OutcomeEvent,
@@ -124,6 +126,8 @@ class Intake:
             seen_today = await store.add_activity(connection, tallied.deltas, running_day=today)
             await store.add_signals(connection, [(key, one) for (_, key), one in tallied.signals])
             await store.add_source_hours(connection, batch.partition, tallied.source_hours)
+            counted = sum(delta.events for delta in tallied.deltas.values())
+            await store.count_events(connection, batch.partition, counted)
             await store.mark_dirty(connection, _marks(tallied, seen_today, now))
             await _put_aside(connection, batch, arrived.unreadable)
             failpoints.reach("scoring.in_transaction")
@@ -166,6 +170,8 @@ class Intake:
         known = await _read_known(connection, {change.account for change in changes})
         erased: dict[str, datetime] = {}
         changed: dict[str, AccountRecord] = {}
+        states: defaultdict[str, list[tuple[datetime, AccountFields]]] = defaultdict(list)
+        told_again: dict[str, list[tuple[datetime, AccountFields]]] = {}
         results: Counter[ChangeResult] = Counter()
         for change in changes:
             after, result = directory.apply(known[change.account], change)
@@ -174,16 +180,23 @@ class Intake:
             if result is ChangeResult.ERASING and after.erased_at is not None:
                 erased[change.account] = after.erased_at
                 changed.pop(change.account, None)
+                states.pop(change.account, None)
+                told_again.pop(change.account, None)
             elif result is ChangeResult.MERGED and after.fields is not None:
                 changed[change.account] = AccountRecord(
                     account=change.account, updated_at=change.received_at, fields=after.fields
                 )
+                states[change.account].append((change.received_at, after.fields))
+            elif result is ChangeResult.UNCHANGED and after.fields is not None:
+                told_again.setdefault(change.account, [(change.received_at, after.fields)])
         marks = {name: record.updated_at for name, record in changed.items()}
         if erased:
             remaining = await erasure.erase_accounts(connection, erased, now=self._clock())
             marks |= dict.fromkeys(remaining, self._clock())
         records = [record for _, record in sorted(changed.items())]
         await store.save_accounts(connection, records)
+        # Where the release before has stored a record, nobody has noted a version of it.
+        await _note_versions(connection, told_again | states)
         await outboxes.put(
             connection,
             outbox,
@@ -283,6 +296,17 @@ async def _read_known(connection: AsyncConnection, names: Collection[str]) -> di
         fields, updated_at = stored.get(name, (None, None))
         known[name] = Known(fields=fields, updated_at=updated_at, erased_at=erased.get(name))
     return known
+
+
+async def _note_versions(
+    connection: AsyncConnection,
+    states: Mapping[str, Sequence[tuple[datetime, AccountFields]]],
+) -> None:
+    newest = await store.read_newest_versions(connection, states)
+    versions = {
+        name: history.versions_of(newest.get(name), reached) for name, reached in states.items()
+    }
+    await store.add_versions(connection, versions)
 
 
 async def _put_aside(

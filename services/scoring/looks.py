@@ -22,6 +22,7 @@ from services.scoring.domain.assessment import (
     Standard,
     assess,
     changes,
+    staged,
 )
 from services.scoring.domain.flags.conditions import candidates
 from services.scoring.domain.flags.states import USAGE_FLAGS, FlagState, Why
@@ -33,7 +34,7 @@ from services.scoring.domain.usage import Floats, Integers, Usage, directory_of,
 from services.scoring.explanations import Scored
 from services.scoring.feature_log import Kind, LoggedRow
 from services.scoring.flag_events import flag_event
-from services.scoring.usage_store import Scope, Stored
+from services.scoring.usage_store import Scope, Stored, Truths
 from shared.database import driver
 from shared.messages import FlagEvent, FlagReason, Reason
 
@@ -101,9 +102,12 @@ class Looks:
             for index, why in reasons.items()
         }
         saved = await _save_flags(connection, assessed, found, moment.now)
+        stage, stage_since = staged(assessed, _expanding(known.accounts, states, found), moment.now)
         await score_store.save_scores(
             connection,
             assessed,
+            stage,
+            stage_since,
             model_version=version,
             cohort_ratio=moment.standard.cohort_ratio,
             now=moment.now,
@@ -186,6 +190,20 @@ def _assess(
         if decided:
             found[index] = decided
     return usage, assessed, found
+
+
+def _expanding(
+    accounts: Sequence[str], states: States, found: Mapping[int, tuple[FlagChange, ...]]
+) -> Truths:
+    """The accounts `(accounts,)` whose flag `expansion_ready` is up after the look."""
+    reason = FlagReason.EXPANSION_READY
+    ready = {account for account, own in states.items() if reason in own and own[reason].is_raised}
+    is_up = np.fromiter((name in ready for name in accounts), np.bool_, len(accounts))
+    for index, each in found.items():
+        for one in each:
+            if one.decision.reason is reason:
+                is_up[index] = one.decision.state.is_raised
+    return is_up
 
 
 def _by_our_clock(usage: Usage, now: datetime) -> Usage:

@@ -4,7 +4,11 @@ The answers are assembled from rows, not from declared models; a test compares t
 what is really answered, field by field.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
+
+from services.scoring import openapi_journey
+from services.scoring.openapi_portfolio import PORTFOLIO_EXAMPLES
 
 _REASON: Final = {
     "family": "regularity",
@@ -26,6 +30,7 @@ _NOW: Final = "2026-11-22T06:18:06Z"
 _SCORE: Final = {
     "account_id": "fernhill-media",
     "state": "scored",
+    "stage": "adopt",
     "short_history": False,
     "risk": 0.301,
     "band": "at_risk",
@@ -54,11 +59,39 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
                 "owner": "csm@example.com",
                 "segment": "mid-market",
                 "plan": "business",
+                "region": "eu",
+                "reseller": None,
+                "mrr": "480.00",
+                "currency": "EUR",
+                "contract_end": "2027-01-06",
                 "renewal_date": "2027-01-06",
                 "flags": ["churn_risk"],
             }
         ],
+        "total": 1,
+        "as_of": _NOW,
         "next_cursor": None,
+    },
+    "facets": {
+        "owner": [{"value": "csm@example.com", "accounts": 40}, {"value": None, "accounts": 2}],
+        "segment": [{"value": "mid-market", "accounts": 42}],
+        "plan": [{"value": "business", "accounts": 42}],
+        "region": [{"value": "eu", "accounts": 42}],
+        "reseller": [{"value": None, "accounts": 42}],
+        "sales": [{"value": "direct", "accounts": 42}],
+        "stage": [{"value": "adopt", "accounts": 42}],
+        "band": [{"value": "healthy", "accounts": 41}, {"value": "at_risk", "accounts": 1}],
+        "more": {
+            "owner": 0,
+            "segment": 0,
+            "plan": 0,
+            "region": 0,
+            "reseller": 0,
+            "sales": 0,
+            "stage": 0,
+            "band": 0,
+        },
+        "as_of": _NOW,
     },
     "account": _SCORE
     | {
@@ -161,6 +194,10 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "staleness": [{"source": "app", "why": "silent", "began_at": _NOW}],
         "mass_flags": {"gone_silent": 40},
     },
+    **PORTFOLIO_EXAMPLES,
+    **openapi_journey.EXAMPLES,
+    **openapi_journey.EXAMPLES,
+    **PORTFOLIO_EXAMPLES,
 }
 
 _REFUSALS: Final = {
@@ -168,6 +205,7 @@ _REFUSALS: Final = {
     403: ("scope_missing", "the key lacks the scope accounts:read"),
     404: ("unknown_account", "nothing of this name is known"),
     409: ("model_refused", "this version of Perennial cannot read the model"),
+    413: ("body_too_large", "the message says how many bytes are taken"),
     422: ("invalid_request", "a parameter is wrong; the message names it"),
     503: ("database_unavailable", "try again after Retry-After seconds"),
 }
@@ -176,8 +214,13 @@ _ALWAYS: Final = (401, 403, 422, 503)
 
 def answers(name: str, *more: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: its example, the usual refusals, and `more` of them."""
+    return answers_like(EXAMPLES[name], *more)
+
+
+def answers_like(example: Mapping[str, Any], *more: int) -> dict[int | str, dict[str, Any]]:
+    """As `answers`, of a route whose example stands beside it."""
     found: dict[int | str, dict[str, Any]] = {
-        200: {"description": "As asked.", **_content(EXAMPLES[name])}
+        200: {"description": "As asked.", **_content(example)}
     }
     for status in sorted({*_ALWAYS, *more}):
         code, message = _REFUSALS[status]

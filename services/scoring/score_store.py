@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scoring import copied, usage_store
 from services.scoring.domain.assessment import Assessed, Known
-from services.scoring.domain.risk import BANDS, healthy
+from services.scoring.domain.risk import BANDS, Moments, healthy
 from services.scoring.domain.table import STATES, columns_hash
 from services.scoring.domain.usage import Integers
 from services.scoring.store import fields_from, shard_of
@@ -40,19 +40,26 @@ async def read_known(connection: AsyncConnection, scope: Scope, now: datetime) -
     last_risk[owner] = found["last_risk"]
     looked_at = np.full(len(scope.accounts), np.datetime64("NaT", "us"))
     looked_at[owner] = _moments(found["as_of"])
+    stage = np.zeros(len(scope.accounts), np.int64)
+    stage[owner] = found["stage"]
+    stage_since = np.full(len(scope.accounts), np.datetime64("NaT", "us"))
+    stage_since[owner] = _moments(found["stage_since"])
     return Known(
         accounts=scope.accounts,
         fields=await read_fields(connection, scope.accounts),
         bands=bands,
         last_risk=last_risk,
         looked_at=looked_at,
+        stage=stage,
+        stage_since=stage_since,
     )
 
 
 _STANDING: Final = (
     "d.as_of, d.latched, d.band_since, coalesce(d.watch_low_since, 'infinity'),"
     " coalesce(d.at_risk_low_since, 'infinity'), coalesce(d.critical_low_since, 'infinity'),"
-    " coalesce(d.last_risk, 'NaN')"
+    " coalesce(d.last_risk, 'NaN'), coalesce(d.stage, 0::smallint),"
+    " coalesce(d.stage_since, 'infinity')"
 )
 _STANDING_LAYOUT: Final = copied.layout(
     key="i8",
@@ -63,6 +70,8 @@ _STANDING_LAYOUT: Final = copied.layout(
     at_risk="i8",
     critical="i8",
     last_risk="f8",
+    stage="i2",
+    stage_since="i8",
 )
 
 
@@ -79,16 +88,19 @@ async def read_fields(connection: AsyncConnection, names: Sequence[str]) -> list
 async def save_scores(
     connection: AsyncConnection,
     found: Assessed,
+    stage: Integers,
+    stage_since: Moments,
     *,
     model_version: str,
     cohort_ratio: float,
     now: datetime,
 ) -> None:
-    """Write what was found of all accounts, in one order."""
+    """Write what was found of all accounts, in one order; and who has come to another stage."""
     accounts = found.known.accounts
     bands = [BANDS[code] for code in found.bands.code.tolist()]
     risks = _numbers(found.risk)
     is_new = np.isnat(found.known.looked_at)
+    has_moved = stage != found.known.stage
     rows = zip(
         [shard_of(name) for name in accounts],
         accounts,
@@ -104,7 +116,10 @@ async def save_scores(
         [value and value.currency for value in found.values],
         [value and value.basis for value in found.values],
         found.table.packed(),
+        stage.tolist(),
+        _times(stage_since),
         is_new.tolist(),
+        has_moved.tolist(),
         strict=True,
     )
     connected = await driver(connection)
@@ -116,18 +131,22 @@ async def save_scores(
         await connected.execute(_UPDATE_SCORES, *same)
     if is_new.any():
         await connected.execute(_INSERT_SCORES, *same)
+    if has_moved.any():
+        await connected.execute(_INSERT_STAGES)
 
 
 _FOUND: Final = (
     "state, short_history, risk, last_risk, band, latched, band_since, watch_low_since,"
-    " at_risk_low_since, critical_low_since, value_at_risk, currency, value_basis, indicators"
+    " at_risk_low_since, critical_low_since, value_at_risk, currency, value_basis, indicators,"
+    " stage, stage_since"
 )
 _SAVED: Final = f"{_FOUND}, as_of, columns, cohort_ratio, model_version"
 _MAKE_ROOM: Final = f"""
 DO $$ BEGIN
     IF to_regclass('pg_temp.scored') IS NULL THEN
         CREATE TEMPORARY TABLE scored ON COMMIT DELETE ROWS
-        AS SELECT shard, account_id, {_FOUND}, true AS is_new FROM scoring.scores WITH NO DATA;
+        AS SELECT shard, account_id, {_FOUND}, true AS is_new, true AS has_moved
+        FROM scoring.scores WITH NO DATA;
     ELSE
         DELETE FROM pg_temp.scored;
     END IF;
@@ -143,6 +162,13 @@ FROM pg_temp.scored AS n WHERE s.shard = n.shard AND s.account_id = n.account_id
 _INSERT_SCORES: Final = f"""
 INSERT INTO scoring.scores (shard, account_id, {_SAVED})
 SELECT shard, account_id, {_FOUND}, $1, $2, $3, $4 FROM pg_temp.scored WHERE is_new
+"""
+# Two looks may be as of one moment: the second knows better.
+_INSERT_STAGES: Final = """
+INSERT INTO scoring.account_stages (account_id, since, stage)
+SELECT account_id, stage_since, stage FROM pg_temp.scored WHERE has_moved
+ON CONFLICT (account_id, since) DO UPDATE SET
+    stage = EXCLUDED.stage, written_in = EXCLUDED.written_in
 """
 
 

@@ -41,6 +41,9 @@ class ScoringSettings(Settings):
         ge=0,
         description="quiet time after the last backfilled event before its accounts are scored",
     )
+    perennial_register_seconds: float = Field(
+        default=10, ge=0, le=3600, description="how old lists and figures of the read API may be"
+    )
     perennial_intake_batch: int = Field(default=5_000, ge=1, le=50_000)
 
     @field_validator("perennial_rules_file")

@@ -3,7 +3,7 @@
 Rows go in key order, so that two transactions never wait for each other in a circle.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.scoring.array_literals import MOMENT, integers, moments, texts
 from services.scoring.arrivals import EventKey
 from services.scoring.domain.activity import AccountDay, DayDelta
+from services.scoring.domain.history import VERSIONED, Version
 from services.scoring.domain.signals import Signal
 from shared.database import driver
 from shared.log import TopicPartition
@@ -183,8 +184,23 @@ async def add_source_hours(
         [hour for (_, hour), _ in ordered],
         [source for (source, _), _ in ordered],
         [count for _, count in ordered],
-        f"{partition.topic}/{partition.partition}",
+        _named(partition),
     )
+
+
+def _named(partition: TopicPartition) -> str:
+    return f"{partition.topic}/{partition.partition}"
+
+
+async def count_events(connection: AsyncConnection, partition: TopicPartition, events: int) -> None:
+    """Add to the tally of events that have been counted."""
+    if events:
+        await (await driver(connection)).execute(
+            "INSERT INTO scoring.taken_in AS t (partition, events) VALUES ($1, $2)"
+            " ON CONFLICT (partition) DO UPDATE SET events = t.events + EXCLUDED.events",
+            _named(partition),
+            events,
+        )
 
 
 async def mark_dirty(connection: AsyncConnection, marks: Collection[Mark]) -> None:
@@ -226,6 +242,36 @@ async def save_accounts(connection: AsyncConnection, records: Iterable[AccountRe
             [encode(record.fields).decode() for record in ordered],
             [record.updated_at for record in ordered],
         )
+
+
+async def read_newest_versions(
+    connection: AsyncConnection, names: Collection[str]
+) -> dict[str, Version]:
+    """What was last noted of these accounts, of which the caller holds the locks."""
+    rows = await (await driver(connection)).fetch(_NEWEST_VERSIONS, list(names))
+    return {row[0]: Version(since=row[1], values=tuple(row)[2:]) for row in rows}
+
+
+async def add_versions(
+    connection: AsyncConnection, versions: Mapping[str, Sequence[Version]]
+) -> None:
+    """Note what accounts have become."""
+    await (await driver(connection)).copy_records_to_table(
+        "account_versions",
+        schema_name="scoring",
+        columns=["account_id", "since", *VERSIONED],
+        records=[
+            (name, one.since, *one.values) for name in sorted(versions) for one in versions[name]
+        ],
+    )
+
+
+_NEWEST_VERSIONS: Final = f"""
+SELECT v.* FROM unnest($1::text[]) AS n (account_id), LATERAL (
+    SELECT account_id, since, {", ".join(VERSIONED)} FROM scoring.account_versions AS o
+    WHERE o.account_id = n.account_id ORDER BY o.since DESC LIMIT 1
+) AS v
+"""
 
 
 def fields_from(document: str | None) -> AccountFields:

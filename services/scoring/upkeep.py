@@ -1,4 +1,4 @@
-"""What is done for the models from time to time: compare the shadow, look for drift, train again.
+"""What is done from time to time: the models looked after and trained again, insights made.
 
 Each task is due at a moment that all replicas share; whoever takes it first does it. The work runs
 in a process of its own, as the same command that an operator could type: minutes of fitting block
@@ -57,10 +57,15 @@ TRAINING: Final = Task(
     arguments=("train",), every=timedelta(days=30), after_failure=timedelta(days=7)
 )
 
+# Made once a month: on the other days it is there already, which costs a look.
+INSIGHTS: Final = Task(
+    arguments=("insights", "make"), every=timedelta(days=1), after_failure=timedelta(hours=1)
+)
+
 
 def tasks(*, retrain: bool) -> Mapping[str, Task]:
     """The tasks of a service; it trains where what training needs is installed."""
-    found = {"shadow": SHADOW, "drift": DRIFT}
+    found = {"shadow": SHADOW, "drift": DRIFT, "insights": INSIGHTS}
     if retrain and find_spec("sklearn") and find_spec("scipy"):
         found["training"] = TRAINING
     return MappingProxyType(found)

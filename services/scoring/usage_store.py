@@ -8,7 +8,7 @@ cannot be told from each other there, and are read as a list.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from typing import Final, TypeAlias
 
@@ -25,6 +25,7 @@ from services.scoring.domain.usage import (
     Floats,
     Integers,
     Members,
+    SignalKind,
     Signals,
     Usage,
 )
@@ -112,6 +113,27 @@ async def read_stored(
     )
 
 
+async def read_signals(connection: asyncpg.Connection, scope: Scope, kind: SignalKind) -> Signals:
+    """The accounts' signals of one kind."""
+    found = await fetch(connection, scope, "signals", _SIGNAL, f"d.kind = {kind:d}")
+    return _signals(scope, copied.rows(found, _SIGNAL_LAYOUT))
+
+
+def moved(signals: Signals, places: Sequence[int]) -> Signals:
+    """The same, of accounts that stand elsewhere: the first one at the first place."""
+    return replace(signals, owner=np.array(places, np.int64)[signals.owner])
+
+
+def together(parts: Sequence[Signals]) -> Signals:
+    """All of them, one after the other; at least one part."""
+    return Signals(
+        **{
+            each.name: np.concatenate([getattr(part, each.name) for part in parts])
+            for each in fields(Signals)
+        }
+    )
+
+
 _DAY: Final = (
     "d.day, d.events, d.milliseconds, hash_array_extended(d.sources, 0),"
     f" hash_array_extended(d.features, 0), {copied.DAY_LIST}"
@@ -192,16 +214,16 @@ def usage_of(stored: Stored) -> Usage:
         sources=stored.sources.members(
             owner, ordered_day, stored.days["sources"].astype(np.int64)[order]
         ),
-        signals=_signals(stored),
+        signals=_signals(stored.scope, stored.signals),
         first_deleted=first,
         last_deleted=last,
         deleted_days=count,
     )
 
 
-def _signals(stored: Stored) -> Signals:
-    owner, kept = stored.scope.owners(stored.signals["key"].astype(np.int64))
-    found = stored.signals[kept]
+def _signals(scope: Scope, rows: Rows) -> Signals:
+    owner, kept = scope.owners(rows["key"].astype(np.int64))
+    found = rows[kept]
     return Signals(
         owner=owner[kept],
         at=found["at"].astype(np.int64) + _EPOCH_MICROSECONDS,

@@ -1,6 +1,7 @@
 """What the read API answers, made of stored rows: one function for each thing that is shown."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import asyncpg
@@ -8,13 +9,16 @@ import msgspec
 
 from services.scoring.domain import table
 from services.scoring.domain.indicators import indicators_of
+from services.scoring.domain.ledger import LifeStage
 from services.scoring.domain.model import Model
 from services.scoring.domain.people import Person
 from services.scoring.domain.reasons import Explanation
+from services.scoring.domain.renewal import renewal_date
 from services.scoring.domain.rules import Rules
 from services.scoring.domain.units import UNITS
 from services.scoring.explanations import StoredScore, last_complete_day
 from services.scoring.model_store import StoredModel
+from services.scoring.store import fields_from
 from shared.messages import FlagReason
 
 View = dict[str, Any]
@@ -34,16 +38,26 @@ def stored_score(row: asyncpg.Record) -> StoredScore | None:
     )
 
 
-def listed(row: asyncpg.Record, why: Explanation | None) -> View:
+def listed(row: asyncpg.Record, why: Explanation | None, today: date) -> View:
     """One account in a list."""
-    fields = _fields(row)
+    known = fields_from(row["fields"])
+    left = known.churned_at or date.max
+    # As `listing` has it: who is active by a later contract is back.
+    is_back = known.status == "active" and (known.contract_start or date.min) > left
+    is_lost = known.status == "churned" or (left <= today and not is_back)
     return {
         "account_id": row["account_id"],
-        "name": fields.get("name"),
-        "owner": fields.get("owner"),
-        "segment": fields.get("segment"),
-        "plan": fields.get("plan"),
-        "renewal_date": fields.get("contract_end"),
+        "name": known.name,
+        "owner": known.owner,
+        "segment": known.segment,
+        "plan": known.plan,
+        "region": known.region,
+        "reseller": known.reseller,
+        "mrr": known.mrr,
+        "currency": known.currency,
+        "contract_end": known.contract_end,
+        "renewal_date": None if is_lost else renewal_date(known, today),
+        "stage": _stage(row),
         "state": row["state"],
         "short_history": row["short_history"],
         "risk": row["risk"],
@@ -67,6 +81,7 @@ def account(
         "account_id": row["account_id"],
         "fields": _raw(row["fields"], "{}"),
         "state": row["state"],
+        "stage": _stage(row),
         "short_history": row["short_history"],
         "risk": row["risk"],
         "band": row["band"],
@@ -212,6 +227,10 @@ def _effect(weight: float) -> str:
     if weight == 0:
         return "none"
     return "more of it raises the risk" if weight > 0 else "more of it lowers the risk"
+
+
+def _stage(row: asyncpg.Record) -> str | None:
+    return row["stage"] and LifeStage(row["stage"]).name.lower()
 
 
 def _value(row: asyncpg.Record) -> View | None:
