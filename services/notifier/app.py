@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,6 +20,9 @@ from services.notifier import (
     templates,
     unsubscribe,
 )
+from services.notifier.api.app import api
+from services.notifier.api.desk import ApiDesk
+from services.notifier.api.entrance import WithApi
 from services.notifier.bell import Bell
 from services.notifier.channels import Channel, apprise, named
 from services.notifier.channels.addresses import networks_of
@@ -27,13 +31,17 @@ from services.notifier.channels.slack_app import SlackApp, open_slack_app
 from services.notifier.channels.slack_webhook import open_slack_webhook
 from services.notifier.channels.webhook import open_webhooks, signers_of
 from services.notifier.composers import composers
+from services.notifier.console.door import Door, key_of
+from services.notifier.console.entry import Provider, add_entry
 from services.notifier.console.guard import Guard, known_hosts
 from services.notifier.console.pages import Assets, Pages, load_assets
 from services.notifier.console.routes import create_app
 from services.notifier.console.scoring import ScoringApi
 from services.notifier.console.unsubscribe import Unsubscribing
+from services.notifier.console.users import add_users
 from services.notifier.delivery import Sender
 from services.notifier.domain import calendar
+from services.notifier.domain.access import SignIn
 from services.notifier.domain.holdout import hold_out_of
 from services.notifier.domain.people import Roster
 from services.notifier.fallbacks import Chain
@@ -55,12 +63,14 @@ from services.notifier.tables import outbox
 from services.notifier.taking import Staff
 from shared import database
 from shared.clock import Clock, system_clock
+from shared.credentials import KeyRing
 from shared.errors import Misconfigured
 from shared.lifecycle import Frame, run_tasks, serve
 from shared.log import Log
 from shared.log.patience import enter_when_reachable
 from shared.log.worker import Worker
 from shared.outbox import Relay
+from shared.sources import follow_keys
 
 SERVICE = "notifier"
 _GROUP = "notifier"
@@ -103,6 +113,7 @@ async def run(
             "files",
             "preferences",
             "digests",
+            "keys",
         )
         frame.metrics.preset(SERVICE, TOPICS, loops)
         team = await asyncio.to_thread(
@@ -146,6 +157,10 @@ async def run(
         stepping = Stepping(
             engine=engine, staff=staff, desk=desk, metrics=metrics, clock=clock, wake=woken
         )
+        keys, keys_loaded = KeyRing(is_complete=False), asyncio.Event()
+        frame.health.add_check(
+            "notifier.keys", lambda: None if keys_loaded.is_set() else "keys are being loaded"
+        )
         pages = Pages(
             engine=engine,
             scoring=ScoringApi(client=client, url=settings.scoring_url, key=scoring_key),
@@ -154,7 +169,9 @@ async def run(
             clock=clock,
             team=team.get,
             problems=lambda: reloading.problems(team, playbooks),
+            keys=keys,
         )
+        provider = await _open_provider(settings, stack, clock=clock)
         async with engine.begin() as connection:
             # A restart is how an operator says that it is mended.
             await rests.reopen(connection)
@@ -174,13 +191,19 @@ async def run(
         await stack.enter_async_context(
             serve(
                 with_clicks(
-                    Unsubscribing(
-                        app=guarded(pages, settings, pages.assets),
-                        engine=engine,
-                        key=key,
-                        prefer_digest=preferences.prefer_digest,
-                        assets=pages.assets,
-                        clock=clock,
+                    with_api(
+                        Unsubscribing(
+                            app=guarded(
+                                pages, settings, pages.assets, secret=secret, provider=provider
+                            ),
+                            engine=engine,
+                            key=key,
+                            prefer_digest=preferences.prefer_digest,
+                            assets=pages.assets,
+                            clock=clock,
+                        ),
+                        pages,
+                        settings,
                     ),
                     settings,
                     stepping,
@@ -210,6 +233,7 @@ async def run(
                 stop, loop=frame.loop(SERVICE, "digests", limit_seconds=_WATCHDOG_SECONDS)
             ),
             preferences=wishes.run(stop, loop=frame.loop(SERVICE, "preferences")),
+            keys=follow_keys(log, keys, frame.loop(SERVICE, "keys"), stop, loaded=keys_loaded),
             freshness=freshness.run(stop, loop=frame.loop(SERVICE, "freshness")),
             team=team.run(
                 stop,
@@ -227,22 +251,70 @@ async def run(
 
 
 def check(settings: NotifierSettings) -> None:
-    """Refuse what would publish the console to everybody."""
-    open_to_all = not is_loopback(settings.perennial_host)
-    if open_to_all and settings.perennial_console_password is None:
+    """Refuse what would publish the console to everybody, or passwords to the network."""
+    mode = settings.perennial_console_sign_in
+    if mode is SignIn.OPEN and not settings.is_private:
         raise Misconfigured(
-            f"PERENNIAL_HOST is {settings.perennial_host}, which others can reach:"
-            " set PERENNIAL_CONSOLE_PASSWORD, or PERENNIAL_HOST to 127.0.0.1"
+            "PERENNIAL_CONSOLE_SIGN_IN is open, and PERENNIAL_HOST or PERENNIAL_CONSOLE_URL let"
+            " others reach the console: set it to local or oidc"
+        )
+    url = urlsplit(settings.console_url)
+    if mode is not SignIn.OPEN and url.scheme != "https" and not is_loopback(url.hostname or ""):
+        raise Misconfigured(
+            "PERENNIAL_CONSOLE_URL must begin with https:// (a proxy before the console speaks"
+            " it), else passwords and sign-ins could be read on their way"
+        )
+    if mode is SignIn.OIDC and settings.oidc is None:
+        raise Misconfigured(
+            "PERENNIAL_CONSOLE_SIGN_IN is oidc: set PERENNIAL_OIDC_ISSUER and"
+            " PERENNIAL_OIDC_CLIENT_ID"
+        )
+    if mode is not SignIn.OIDC and settings.perennial_oidc_issuer is not None:
+        raise Misconfigured(
+            "PERENNIAL_OIDC_ISSUER is set: set PERENNIAL_CONSOLE_SIGN_IN to oidc, or unset it"
         )
 
 
-def guarded(pages: Pages, settings: NotifierSettings, assets: Assets) -> Guard:
+def guarded(
+    pages: Pages,
+    settings: NotifierSettings,
+    assets: Assets,
+    *,
+    secret: str,
+    provider: Provider | None = None,
+) -> Guard:
+    """The console behind its door; `secret` signs cookies."""
+    door = Door(
+        engine=pages.engine,
+        clock=pages.clock,
+        mode=settings.perennial_console_sign_in,
+        may_be_open=settings.is_private,
+        is_https=settings.console_url.startswith("https://"),
+        key=key_of(secret),
+    )
+    app = create_app(pages)
+    add_entry(app, pages, door, console_url=settings.console_url, provider=provider)
+    add_users(app, pages, door, console_url=settings.console_url)
     return Guard(
-        app=create_app(pages),
+        app=app,
         hosts=known_hosts([settings.console_url]),
-        password=settings.perennial_console_password,
+        door=door,
         explain=assets.explain,
     )
+
+
+def with_api(console: ASGIApp, pages: Pages, settings: NotifierSettings) -> WithApi:
+    """The console, and beside it, for keys, the JSON API."""
+    desk = ApiDesk(
+        engine=pages.engine,
+        scoring=pages.scoring,
+        steps=pages.steps,
+        clock=pages.clock,
+        keys=pages.keys,
+        team=pages.team,
+        problems=pages.problems,
+    )
+    return WithApi(console=console, api=api(desk), hosts=known_hosts([settings.console_url]))
 
 
 def with_clicks(
@@ -263,6 +335,24 @@ def with_clicks(
     )
     interactivity = Interactivity(clicks=clicks, secret=secret, clock=stepping.clock)
     return Entrance(console=console, interactivity=interactivity)
+
+
+async def _open_provider(
+    settings: NotifierSettings, stack: AsyncExitStack, *, clock: Clock
+) -> Provider | None:
+    if settings.oidc is None:
+        return None
+    # Only where there is a provider: its libraries cost every other start time and memory.
+    from services.notifier.oidc import open_provider  # noqa: PLC0415
+
+    return await stack.enter_async_context(
+        open_provider(
+            settings.oidc,
+            secret=settings.perennial_oidc_client_secret,
+            secret_file=settings.perennial_oidc_client_secret_file,
+            clock=clock,
+        )
+    )
 
 
 async def _open_channels(

@@ -2,15 +2,31 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Date, case, cast, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    DateTime,
+    Double,
+    and_,
+    case,
+    cast,
+    delete,
+    exists,
+    extract,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import NullType
 
-from services.notifier.domain.feedback import Ending
+from services.notifier.domain.feedback import SAVED_HOLDS, Endings
 from services.notifier.domain.holdout import MEASURED_DAYS, Arm, quarter_of
-from services.notifier.domain.interventions import SYSTEM, Intervention
-from services.notifier.tables import accounts, draws, endings
+from services.notifier.domain.interventions import SYSTEM, Intervention, Status
+from services.notifier.tables import accounts, draws, endings, interventions
 from shared.messages import OutcomeKind
 
 
@@ -47,41 +63,102 @@ async def save(connection: AsyncConnection, subject: Intervention) -> None:
 
 async def between(
     connection: AsyncConnection, first: datetime, until: datetime
-) -> Sequence[Ending]:
-    """Those that ended in the period, with what is known by now of accounts that left later."""
+) -> Sequence[Endings]:
+    """Those that ended in the period, those alike together: a year of them are tens of thousands.
+
+    Of those saved it is seen whether the account left later after all.
+    """
     row = endings.c
-    left = accounts.c.fields["churned_at"].astext
-    lost_at = case((accounts.c.status == "churned", cast(left, Date)))
+    outcome = _result().label("result")
+    alike = (row.reason, row.playbook, row.owner, outcome, row.by_system, row.held_out)
     rows = await connection.execute(
-        select(endings, lost_at.label("lost_at"))
-        .outerjoin(accounts, accounts.c.account_id == row.account_id)
-        .where(row.closed_at >= first, row.closed_at < until)
-        .order_by(row.closed_at, row.intervention_id)
-    )
-    found = []
-    for one in rows:
-        lost = None
-        if one.lost_at is not None:
-            # The end of that day: the account may have been saved in its morning.
-            lost = datetime.combine(
-                one.lost_at + timedelta(days=1), datetime.min.time(), tzinfo=one.closed_at.tzinfo
-            )
-        found.append(
-            Ending(
-                reason=one.reason,
-                playbook=one.playbook,
-                owner=one.owner,
-                outcome=OutcomeKind(one.outcome),
-                by_system=one.by_system,
-                held_out=one.held_out,
-                opened_at=one.opened_at,
-                closed_at=one.closed_at,
-                acknowledged_at=one.acknowledged_at,
-                first_action_at=one.first_action_at,
-                lost_at=lost if lost is not None and lost > one.closed_at else None,
-            )
+        select(
+            *alike,
+            func.count(),
+            _seconds_until(row.acknowledged_at),
+            _seconds_until(row.first_action_at),
         )
-    return found
+        .where(row.closed_at >= first, row.closed_at < until)
+        .group_by(*alike)
+    )
+    return [
+        Endings(
+            reason=reason,
+            playbook=playbook,
+            owner=owner,
+            outcome=OutcomeKind(result),
+            by_system=by_system,
+            held_out=held_out,
+            number=number,
+            to_acknowledge=taken or (),
+            to_first_action=acted or (),
+        )
+        for reason, playbook, owner, result, by_system, held_out, number, taken, acted in rows
+    ]
+
+
+async def outcomes(
+    connection: AsyncConnection, first: datetime, until: datetime
+) -> Sequence[tuple[str, OutcomeKind, int]]:
+    """How many of the period each owner closed with each outcome, as it turned out; as `between`,
+    of people only, and without what was held out.
+    """
+    row = endings.c
+    alike = (row.owner, _result().label("result"))
+    rows = await connection.execute(
+        select(*alike, func.count())
+        .where(row.closed_at >= first, row.closed_at < until, ~row.by_system, ~row.held_out)
+        .group_by(*alike)
+    )
+    return [(owner, OutcomeKind(result), number) for owner, result, number in rows]
+
+
+def _result() -> ColumnElement[str]:
+    """The outcome as it turned out: who left soon after was not saved."""
+    row = endings.c
+    left = cast(accounts.c.fields["churned_at"].astext, Date)
+    # The end of that day: the account may have been saved in its morning.
+    lost_at = func.timezone("UTC", cast(left + 1, DateTime))
+    is_lost = exists().where(
+        accounts.c.account_id == row.account_id,
+        accounts.c.status == "churned",
+        lost_at.between(row.closed_at, row.closed_at + SAVED_HOLDS),
+    )
+    # Only what was saved can turn out to be lost: nobody else's account is looked up.
+    turned = and_(row.outcome == OutcomeKind.SAVED.value, is_lost)
+    return case((turned, OutcomeKind.CHURNED.value), else_=row.outcome)
+
+
+def _seconds_until(moment: ColumnElement[datetime | None]) -> ColumnElement[Any]:
+    """A list of them, as the driver makes it; None where there is none."""
+    seconds = cast(extract("epoch", moment - endings.c.opened_at), Double)
+    return func.array_agg(seconds, type_=NullType()).filter(moment.is_not(None))
+
+
+async def count_opened(connection: AsyncConnection, first: datetime, until: datetime) -> int:
+    """Episodes that began in the period: those that have ended, and those that are open."""
+    ended = await connection.scalar(
+        select(func.count()).where(endings.c.opened_at >= first, endings.c.opened_at < until)
+    )
+    row = interventions.c
+    still_open = await connection.scalar(
+        select(func.count()).where(
+            row.status != Status.CLOSED.value, row.opened_at >= first, row.opened_at < until
+        )
+    )
+    return int(ended or 0) + int(still_open or 0)
+
+
+async def count_open(connection: AsyncConnection, at: datetime) -> int:
+    """Episodes that were open at the moment."""
+    row = interventions.c
+    ended = await connection.scalar(
+        select(func.count()).where(endings.c.opened_at < at, endings.c.closed_at >= at)
+    )
+    still_open = await connection.scalar(
+        select(func.count()).where(row.status != Status.CLOSED.value, row.opened_at < at)
+    )
+    return int(ended or 0) + int(still_open or 0)
 
 
 async def draw(

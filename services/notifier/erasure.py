@@ -12,7 +12,7 @@ from sqlalchemy import and_, delete, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.notifier import endings, silences
+from services.notifier import audit, endings, notes, saved_views, silences
 from services.notifier.domain.flags import OwnReason
 from services.notifier.domain.interventions import SYSTEM, Status
 from services.notifier.store import Entry
@@ -51,10 +51,16 @@ async def erase_accounts(
     After `begin`, with the accounts' agenda locked.
     """
     for account_id, erasure in sorted(erasures.items()):
+        name = await connection.scalar(
+            select(accounts.c.name).where(accounts.c.account_id == account_id)
+        )
+        await saved_views.forget_account(connection, account_id, name, until=erasure.erased_at)
         await _forget_account(connection, account_id, erasure)
         await _forget_sentiments(connection, account_id, erasure)
+        await notes.forget_account(connection, account_id, until=erasure.erased_at)
         await silences.forget_account(connection, account_id)
         await endings.forget_account(connection, account_id)
+        await audit.forget_account(connection, account_id, until=erasure.erased_at)
         ids = await _lock_interventions(connection, account_id, erasure)
         if ids:
             await _forget_messages(connection, account_id, ids)

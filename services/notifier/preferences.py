@@ -13,6 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.notifier import audit
+from services.notifier.domain.access import Role, Viewer
 from services.notifier.domain.people import Mode, Preference, Roster, preferring
 from services.notifier.tables import preferences
 from shared import database
@@ -39,21 +41,24 @@ async def read_all(connection: AsyncConnection) -> Mapping[str, Preference]:
 
 
 async def save(
-    connection: AsyncConnection, address: str, wanted: Preference, *, by: str, at: datetime
+    connection: AsyncConnection, address: str, wanted: Preference, *, by: Viewer, at: datetime
 ) -> None:
-    values = {"wanted": msgspec.to_builtins(wanted), "changed_by": by, "changed_at": at}
+    values = {"wanted": msgspec.to_builtins(wanted), "changed_by": by.address, "changed_at": at}
     await connection.execute(
         insert(preferences)
         .values(address=address.lower(), **values)
         .on_conflict_do_update(index_elements=["address"], set_=values)
     )
+    await audit.write(connection, by, "preference.changed", address.lower(), at=at)
 
 
 async def prefer_digest(connection: AsyncConnection, address: str, now: datetime) -> None:
     """By e-mail only the daily digest from now on: what "unsubscribe" means here."""
     known = await read(connection, address)
     wanted = msgspec.structs.replace(known, email=Mode.DAILY)
-    await save(connection, address, wanted, by=address, at=now)
+    # Whoever has the link speaks for its address, and for nothing else.
+    by = Viewer(address=address, role=Role.VIEWER, way="link")
+    await save(connection, address, wanted, by=by, at=now)
 
 
 @dataclass(slots=True, kw_only=True)

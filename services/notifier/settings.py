@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from services.notifier.domain.access import Role, SignIn
 from services.notifier.domain.attempts import WEBHOOK_SCHEDULE, OnAmbiguous, Patience
 from services.notifier.domain.decisions import Timing
 from services.notifier.domain.holdout import LARGEST_SHARE
+from services.notifier.domain.identity import Registration, roles_of
 from services.notifier.domain.people import is_mail_address
 from services.notifier.domain.policy import Storm
 from shared.settings import Settings
@@ -80,10 +82,41 @@ class NotifierSettings(Settings):
     perennial_console_url: str | None = Field(
         default=None, description="the console as people reach it; links in messages begin so"
     )
-    perennial_console_password: SecretStr | None = Field(
+    perennial_console_sign_in: SignIn = Field(
+        default=SignIn.AUTO,
+        description="open: nobody signs in, on loopback only; local: by passwords of ours; oidc: by"
+        " the identity provider; auto: open on loopback until there is a user, else local",
+    )
+    perennial_oidc_issuer: str | None = Field(
+        default=None, description="the provider's address, as its own metadata says it"
+    )
+    perennial_oidc_client_id: str | None = Field(default=None, min_length=1)
+    perennial_oidc_client_secret: SecretStr | None = Field(
+        default=None, min_length=1, description="absent, here and as a file: a public client"
+    )
+    perennial_oidc_client_secret_file: Path | None = Field(
+        default=None, description="a file that holds the secret, in its place"
+    )
+    perennial_oidc_scope: str = Field(
+        default="openid email profile", description="some providers need one more for groups"
+    )
+    perennial_oidc_role_claim: str | None = Field(
         default=None,
-        min_length=8,
-        description="asks for HTTP Basic, any user name; required beyond loopback",
+        description="claim whose values PERENNIAL_OIDC_ROLES maps, such as groups, or"
+        " realm_access.roles for one within another",
+    )
+    perennial_oidc_roles: str = Field(
+        default="",
+        description='{"cs-leads": "manager", ...}: the highest role that matches holds, at each'
+        " sign-in anew",
+    )
+    perennial_oidc_default_role: Role | None = Field(
+        default=None, description="of whom the mapping does not name; absent: they are refused"
+    )
+    perennial_oidc_unverified_email: bool = Field(
+        default=False,
+        description="take addresses that the provider has not verified: only where nobody can"
+        " choose their own there",
     )
     perennial_scoring_url: str | None = Field(
         default=None, description="scoring's read API; default: this machine, SCORING_PORT"
@@ -176,6 +209,39 @@ class NotifierSettings(Settings):
             raise ValueError("must be letters, digits and signs without spaces")
         return value
 
+    @field_validator("perennial_oidc_issuer")
+    @classmethod
+    def _is_issuer(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_secure(value)
+        return value
+
+    @field_validator("perennial_oidc_roles")
+    @classmethod
+    def _is_mapping(cls, value: str) -> str:
+        try:
+            roles_of(value)
+        except ValueError:
+            raise ValueError(
+                'must be {"value of the claim": "viewer, csm, manager or admin", ...}'
+            ) from None
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_secret_of_oidc(self) -> Self:
+        given = self.perennial_oidc_client_secret, self.perennial_oidc_client_secret_file
+        if None not in given:
+            raise ValueError(
+                "PERENNIAL_OIDC_CLIENT_SECRET and PERENNIAL_OIDC_CLIENT_SECRET_FILE are two ways to"
+                " say one thing: set one of them"
+            )
+        if (self.perennial_oidc_role_claim is None) != (not self.perennial_oidc_roles):
+            raise ValueError(
+                "PERENNIAL_OIDC_ROLE_CLAIM and PERENNIAL_OIDC_ROLES belong together: set both, or"
+                " none"
+            )
+        return self
+
     @field_validator("perennial_console_url", "perennial_scoring_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
@@ -209,6 +275,27 @@ class NotifierSettings(Settings):
         host = "localhost" if is_wildcard(self.perennial_host) else self.perennial_host
         host = f"[{host}]" if ":" in host else host
         return self.perennial_console_url or f"http://{host}:{self.notifier_port}"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only this machine reaches the console, by all that is set."""
+        name = urlsplit(self.console_url).hostname or ""
+        return is_loopback(self.perennial_host) and is_loopback(name)
+
+    @property
+    def oidc(self) -> Registration | None:
+        issuer, client_id = self.perennial_oidc_issuer, self.perennial_oidc_client_id
+        if issuer is None or client_id is None:
+            return None
+        return Registration(
+            issuer=issuer,
+            client_id=client_id,
+            scope=self.perennial_oidc_scope,
+            role_claim=self.perennial_oidc_role_claim,
+            roles=roles_of(self.perennial_oidc_roles),
+            default_role=self.perennial_oidc_default_role,
+            takes_unverified=self.perennial_oidc_unverified_email,
+        )
 
     @property
     def scoring_url(self) -> str:
@@ -255,10 +342,15 @@ class NotifierSettings(Settings):
 
 
 def _check_secure(url: str) -> None:
+    if not is_secure(url):
+        raise ValueError("must be an https:// address (http:// only on loopback)")
+
+
+def is_secure(url: str) -> bool:
+    """Whether nobody on the way can read what is said to that address."""
     parts = urlsplit(url)
     is_local = parts.scheme == "http" and is_loopback(parts.hostname or "")
-    if not parts.hostname or (parts.scheme != "https" and not is_local):
-        raise ValueError("must be an https:// address (http:// only on loopback)")
+    return bool(parts.hostname) and (parts.scheme == "https" or is_local)
 
 
 def is_loopback(host: str) -> bool:

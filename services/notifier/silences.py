@@ -8,6 +8,8 @@ import msgspec
 from sqlalchemy import bindparam, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.notifier import audit
+from services.notifier.domain.access import Viewer
 from services.notifier.domain.interventions import Status
 from services.notifier.domain.silences import (
     Matchers,
@@ -27,7 +29,9 @@ _AHEAD = (
 )
 
 
-async def add(connection: AsyncConnection, silence: Silence, *, now: datetime) -> Refused | None:
+async def add(
+    connection: AsyncConnection, silence: Silence, *, by: Viewer, now: datetime
+) -> Refused | None:
     """Store it; None: it is taken. What is told already stays told."""
     refused = why_not(silence, now=now)
     if refused is not None:
@@ -43,10 +47,13 @@ async def add(connection: AsyncConnection, silence: Silence, *, now: datetime) -
             created_at=silence.created_at,
         )
     )
+    await _audit(connection, "silence.created", silence, by=by, at=now)
     return None
 
 
-async def expire(connection: AsyncConnection, silence_id: UUID, *, now: datetime) -> bool:
+async def expire(
+    connection: AsyncConnection, silence_id: UUID, *, by: Viewer, now: datetime
+) -> bool:
     """End it now, and look at what it kept quiet; False where there is none, or it is over."""
     row = (
         await connection.execute(
@@ -62,6 +69,7 @@ async def expire(connection: AsyncConnection, silence_id: UUID, *, now: datetime
         .values(starts_at=ended.starts_at, ends_at=ended.ends_at)
     )
     await _look_again(connection, ended.matchers, now=now)
+    await _audit(connection, "silence.ended", ended, by=by, at=now)
     return True
 
 
@@ -84,6 +92,23 @@ async def forget_account(connection: AsyncConnection, account_id: str) -> None:
     """What names an account that was erased is gone with it."""
     await connection.execute(
         delete(silences).where(silences.c.matchers["account"].astext == account_id)
+    )
+
+
+async def _audit(
+    connection: AsyncConnection, action: str, silence: Silence, *, by: Viewer, at: datetime
+) -> None:
+    matchers = msgspec.structs.asdict(silence.matchers)
+    named = {name: value for name, value in matchers.items() if value is not None}
+    await audit.write(
+        connection,
+        by,
+        action,
+        str(silence.id),
+        at=at,
+        account_id=silence.matchers.account,
+        until=silence.ends_at.isoformat(),
+        **named,
     )
 
 

@@ -13,6 +13,7 @@ from services.notifier.channels import DeliveryError
 from services.notifier.channels.slack_app import SlackApp
 from services.notifier.channels.slack_blocks import Press
 from services.notifier.channels.slack_modals import close_form
+from services.notifier.domain.access import Viewer
 from services.notifier.domain.calendar import calendar_of
 from services.notifier.domain.interventions import Intervention, Status
 from services.notifier.domain.people import Person, Roster
@@ -55,11 +56,12 @@ class Clicks:
     async def take(self, pressed: Pressed) -> Reply:
         """Do what was asked for; the caller answers Slack, and then calls `follow`."""
         person = person_of(self.roster(), pressed.user)
+        viewer = None if person is None else await self.work.viewer(person)
         if isinstance(pressed, Submission):
-            return await submit(self.work, pressed, person)
-        if person is None:
+            return await submit(self.work, pressed, viewer)
+        if viewer is None:
             return tell(pressed, f"{stranger(pressed.user)} Nothing was changed.")
-        return await self._click(pressed, person)
+        return await self._click(pressed, viewer)
 
     async def follow(self, reply: Reply) -> None:
         """What Slack is asked for in its turn; nobody is worse off where it refuses."""
@@ -83,7 +85,7 @@ class Clicks:
             payload=said.payload,
         )
 
-    async def _click(self, click: Click, person: Person) -> Reply:
+    async def _click(self, click: Click, viewer: Viewer) -> Reply:
         target = target_of(click.value)
         if target is None:
             return tell(click, UNKNOWN_BUTTON)
@@ -95,18 +97,18 @@ class Clicks:
                 result = await self.work.steps.acknowledge(
                     target.intervention_id,
                     version=target.version,
-                    by=person.address,
+                    by=viewer,
                     key=request_key(click.user, click.action, click.value, click.at),
                 )
-                return await self._answer(click, person, target, result)
+                return await self._answer(click, viewer, target, result)
             case Press.SNOOZE:
-                return await self._snooze(click, person, target, subject)
+                return await self._snooze(click, viewer, target, subject)
             case Press.CLOSE:
                 return await self._ask_outcome(click, subject)
         return tell(click, UNKNOWN_BUTTON)
 
     async def _snooze(
-        self, click: Click, person: Person, target: Target, subject: Subject
+        self, click: Click, viewer: Viewer, target: Target, subject: Subject
     ) -> Reply:
         try:
             put = Put(target.choice or "")
@@ -123,10 +125,10 @@ class Clicks:
             version=target.version,
             until=until,
             reason=f"In Slack: {LABELS[put].lower()}",
-            by=person.address,
+            by=viewer,
             key=request_key(click.user, click.action, click.value, click.at),
         )
-        return await self._answer(click, person, target, result, until=until)
+        return await self._answer(click, viewer, target, result, until=until)
 
     async def _ask_outcome(self, click: Click, subject: Subject) -> Reply:
         item = subject.item
@@ -147,7 +149,7 @@ class Clicks:
     async def _answer(
         self,
         click: Click,
-        person: Person,
+        viewer: Viewer,
         target: Target,
         result: Changed,
         *,
@@ -159,7 +161,7 @@ class Clicks:
         subject = await self.work.read(target.intervention_id)
         if subject is None:
             return tell(click, GONE)
-        if _is_done(subject.intervention, click, person, until):
+        if _is_done(subject.intervention, click, viewer, until):
             return Reply()
         await self.work.look_again(subject.item.account_id)
         return tell(click, why_not(result.refusal), subject.item)
@@ -169,10 +171,10 @@ def person_of(roster: Roster, user: str) -> Person | None:
     return next((one for one in roster.people if one.slack == user), None)
 
 
-def _is_done(current: Intervention, click: Click, person: Person, until: datetime | None) -> bool:
+def _is_done(current: Intervention, click: Click, viewer: Viewer, until: datetime | None) -> bool:
     """Whether it is as this person wanted it: they pressed twice."""
     if click.action == Press.ACKNOWLEDGE:
-        by_them = current.acknowledged_by == person.address
+        by_them = current.acknowledged_by == viewer.address
         return current.status is Status.ACKNOWLEDGED and by_them
     snooze = current.snooze
-    return snooze is not None and (snooze.until, snooze.by) == (until, person.address)
+    return snooze is not None and (snooze.until, snooze.by) == (until, viewer.address)

@@ -4,7 +4,7 @@ Slack shows the answer in the form itself, which keeps what was typed.
 """
 
 from services.notifier.channels.slack_modals import CLOSE, NOTE, OUTCOME, close_form, told_form
-from services.notifier.domain.people import Person
+from services.notifier.domain.access import Viewer
 from services.notifier.domain.refusals import Refusal
 from services.notifier.domain.steps import needs_note
 from services.notifier.slack_payloads import Submission, Target, request_key, target_of
@@ -26,13 +26,13 @@ _SAY_WHY = "Say what happened: others learn from it."
 _CHANGED = "It has changed meanwhile. This is how it is now: close it all the same?"
 
 
-async def submit(work: Work, sent: Submission, person: Person | None) -> Reply:
-    """`person`: who sent it, None where nobody knows them."""
+async def submit(work: Work, sent: Submission, viewer: Viewer | None) -> Reply:
+    """`viewer`: who sent it, None where nobody knows them."""
     if sent.callback_id != CLOSE:
         return Reply()
     target = target_of(sent.metadata)
-    if person is None or target is None:
-        said = stranger(sent.user) if person is None else UNKNOWN_BUTTON
+    if viewer is None or target is None:
+        said = stranger(sent.user) if viewer is None else UNKNOWN_BUTTON
         return update(told_form(said))
     outcome, note = _outcome(sent.fields.get(OUTCOME, "")), sent.fields.get(NOTE, "").strip()
     if outcome is None:
@@ -44,12 +44,12 @@ async def submit(work: Work, sent: Submission, person: Person | None) -> Reply:
         version=target.version,
         outcome=outcome,
         note=note,
-        by=person.address,
+        by=viewer,
         key=request_key(sent.user, CLOSE, sent.view_id, sent.metadata),
     )
     if not isinstance(result, NotTaken):
         return Reply()
-    return await _not_closed(work, result.refusal, target, by=person.address, outcome=outcome)
+    return await _not_closed(work, result.refusal, target, by=viewer.address, outcome=outcome)
 
 
 async def _not_closed(

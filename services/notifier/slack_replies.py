@@ -16,6 +16,7 @@ _REFUSALS = {
     Refusal.STALE: "It has changed since this message: nothing was done. This is how it is now.",
     Refusal.CLOSED: "It is closed already: nothing was done.",
     Refusal.ACKNOWLEDGED: "It is acknowledged already.",
+    Refusal.NOT_YOURS: "It is not yours to act on: ask its owner, or a manager to hand it to you.",
     Refusal.TOO_LONG: "Nobody can snooze for longer than 60 days: nothing was done.",
     Refusal.AFTER_NOTICE: "That would end after the last day for notice: nothing was done.",
 }

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.notifier import agenda, items, looks, store
+from services.notifier import agenda, items, looks, store, users
 from services.notifier.channels import Item
+from services.notifier.domain.access import Role, Viewer
 from services.notifier.domain.interventions import Intervention
+from services.notifier.domain.people import Person
 from services.notifier.stepping import Stepping
 from services.notifier.steps import Steps
 from services.notifier.store import Account
@@ -25,6 +27,17 @@ class Work:
     @property
     def steps(self) -> Steps:
         return Steps(self.stepping)
+
+    async def viewer(self, person: Person) -> Viewer | None:
+        """In which role they click: their user's, else a CSM's; None: they were disabled."""
+        async with self.stepping.engine.connect() as connection:
+            user = await users.read(connection, person.address)
+        if user is None:
+            # As users are kept: the audit log knows one person by one address.
+            return Viewer(address=person.address.lower(), role=Role.CSM, way="slack")
+        if user.is_disabled:
+            return None
+        return Viewer(address=user.address, role=user.role, way="slack")
 
     async def read(self, intervention_id: UUID) -> Subject | None:
         """None where there is none, or it was erased."""

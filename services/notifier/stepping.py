@@ -1,8 +1,9 @@
 """One step of a person, as one transaction.
 
-Order of effects: 1 the account is locked, 2 intervention or sentiment, 3 timeline, 4 outcome, 5 the
-look, which stores deliveries, 6 the request's key. Counters and senders hear of it after the
-commit. A step that comes again with its key answers what it answered, and writes nothing.
+Order of effects: 1 the account is locked, and whose work it is decides who may, 2 intervention or
+sentiment, 3 timeline and audit, 4 outcome, 5 the look, which stores deliveries, 6 the request's
+key. Counters and senders hear of it after the commit. A step that comes again with its key answers
+what it answered, and writes nothing.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,8 +14,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.notifier import looks, request_keys, store, taking, tasks
+from services.notifier import audit, looks, request_keys, store, taking, tasks
 from services.notifier.composing import Decided
+from services.notifier.domain.access import Viewer
 from services.notifier.domain.calendar import Calendar, calendar_of
 from services.notifier.domain.interventions import Intervention, Status
 from services.notifier.domain.refusals import Refusal
@@ -60,12 +62,20 @@ class Place:
         """The owner's."""
         return calendar_of(self.locked.roster.person(self.current.owner))
 
+    def may(self, viewer: Viewer, owner: str | None = None) -> bool:
+        """Whether they may take a step on it; `owner`: of the part that it is about."""
+        fallback = {self.locked.roster.fallback_owner}
+        owners = {self.current.owner, owner or self.current.owner}
+        return any(viewer.may_act_on(one, fallback=fallback) for one in owners)
+
     def task(self, number: int) -> Task | None:
         """Of the present episode."""
         return next((one for one in self.tasks if one.number == number), None)
 
 
 Step: TypeAlias = Callable[[Place], Result]
+Whose: TypeAlias = Callable[[Place], str | None]
+"""Who besides the intervention's owner may take the step: the owner of a task."""
 Follow: TypeAlias = Callable[[Place, Intervention], Awaitable[Mapping[str, str]]]
 """Writes what belongs to a step besides the intervention; what the timeline tells of it."""
 
@@ -87,8 +97,9 @@ class Stepping:
         step: Step,
         *,
         follow: Follow,
-        by: str,
+        by: Viewer,
         key: str | None,
+        whose: Whose | None = None,
     ) -> Changed:
         """Take the step and tell of it as `entry`, unless it was taken by that key before."""
         now = self.clock()
@@ -103,6 +114,8 @@ class Stepping:
                 if done == request:
                     return current
                 return NotTaken(refusal=Refusal.KEY_REUSED, intervention=current)
+            if not place.may(by, None if whose is None else whose(place)):
+                return NotTaken(refusal=Refusal.NOT_YOURS, intervention=current)
             result = step(place)
             if isinstance(result, Refusal):
                 return NotTaken(refusal=result, intervention=current)
@@ -110,8 +123,9 @@ class Stepping:
             detail = await follow(place, changed)
             is_taken_on = current.status is Status.OPEN and changed.status is Status.ACKNOWLEDGED
             if is_taken_on and entry is not Entry.ACKNOWLEDGED:
-                await store.tell(connection, changed, Entry.ACKNOWLEDGED, by=by, at=now)
-            await store.tell(connection, changed, entry, by=by, at=now, **detail)
+                await store.tell(connection, changed, Entry.ACKNOWLEDGED, by=by.address, at=now)
+            await store.tell(connection, changed, entry, by=by.address, at=now, **detail)
+            await audit.write_step(connection, by, entry, changed, detail, at=now)
             if changed.revision > current.revision:
                 await place.locked.publish(changed)
             decided = await self.finish(place.locked, key, request)

@@ -1,6 +1,7 @@
 """What people do, in the console or in Slack: acknowledge, snooze, pass on, close, feel.
 
-`version` is the one that the person saw; None: whatever it is now. With a `key` (of the request) a
+`by`: who, with the rights of their role; on other people's work a csm takes no steps. `version` is
+the one that the person saw; None: whatever it is now. With a `key` (of the request) a
 step that comes again is not taken again.
 """
 
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from services.notifier import request_keys, sentiments, store, taking, tasks
+from services.notifier import audit, request_keys, sentiments, store, taking, tasks
 from services.notifier.domain import signals, steps
+from services.notifier.domain.access import Right, Viewer
 from services.notifier.domain.calendar import Calendar
 from services.notifier.domain.interventions import Intervention
 from services.notifier.domain.people import is_mail_address
@@ -40,10 +42,10 @@ class Steps:
     stepping: Stepping
 
     async def acknowledge(
-        self, intervention_id: UUID, *, version: int | None, by: str, key: str | None = None
+        self, intervention_id: UUID, *, version: int | None, by: Viewer, key: str | None = None
     ) -> Changed:
         def step(place: Place) -> Result:
-            return steps.acknowledge(place.current, version=version, by=by, now=place.now)
+            return steps.acknowledge(place.current, version=version, by=by.address, now=place.now)
 
         return await self.stepping.change(
             intervention_id, Entry.ACKNOWLEDGED, step, follow=_telling(), by=by, key=key
@@ -56,14 +58,19 @@ class Steps:
         version: int | None,
         outcome: OutcomeKind,
         note: str,
-        by: str,
+        by: Viewer,
         key: str | None = None,
     ) -> Changed:
         said = _clean(note)
 
         def step(place: Place) -> Result:
             return steps.close(
-                place.current, version=version, outcome=outcome, note=said, by=by, now=place.now
+                place.current,
+                version=version,
+                outcome=outcome,
+                note=said,
+                by=by.address,
+                now=place.now,
             )
 
         follow = _telling(outcome=outcome.value, note=said)
@@ -78,7 +85,7 @@ class Steps:
         version: int | None,
         outcome: OutcomeKind,
         note: str,
-        by: str,
+        by: Viewer,
         key: str | None = None,
     ) -> Changed:
         """Another outcome, or note, for what is closed; it is published again."""
@@ -86,7 +93,12 @@ class Steps:
 
         def step(place: Place) -> Result:
             return steps.correct(
-                place.current, version=version, outcome=outcome, note=said, by=by, now=place.now
+                place.current,
+                version=version,
+                outcome=outcome,
+                note=said,
+                by=by.address,
+                now=place.now,
             )
 
         follow = _telling(outcome=outcome.value, note=said)
@@ -101,7 +113,7 @@ class Steps:
         version: int | None,
         until: datetime | Wall,
         reason: str,
-        by: str,
+        by: Viewer,
         key: str | None = None,
     ) -> Changed:
         why = _clean(reason)
@@ -114,7 +126,7 @@ class Steps:
                 until=_moment(until, calendar) if isinstance(until, Wall) else until,
                 zone=calendar.zone,
                 reason=why,
-                by=by,
+                by=by.address,
                 now=place.now,
             )
 
@@ -127,7 +139,7 @@ class Steps:
         )
 
     async def wake(
-        self, intervention_id: UUID, *, version: int | None, by: str, key: str | None = None
+        self, intervention_id: UUID, *, version: int | None, by: Viewer, key: str | None = None
     ) -> Changed:
         """End the snooze now."""
 
@@ -144,7 +156,7 @@ class Steps:
         *,
         version: int | None,
         owner: str,
-        by: str,
+        by: Viewer,
         key: str | None = None,
     ) -> Changed:
         """Give it to somebody else, by address; tasks that are not done go with it."""
@@ -162,7 +174,7 @@ class Steps:
         )
 
     async def mark_task(
-        self, intervention_id: UUID, number: int, *, done: bool, by: str, key: str | None = None
+        self, intervention_id: UUID, number: int, *, done: bool, by: Viewer, key: str | None = None
     ) -> Changed:
         """Tick a task of the present episode, or untick it; one that is so already is refused."""
 
@@ -172,19 +184,23 @@ class Steps:
                 return Refusal.UNKNOWN
             if task.is_done is done and place.current.is_open:
                 return Refusal.UNCHANGED
-            return steps.work(place.current, done=done, by=by, now=place.now)
+            return steps.work(place.current, done=done, by=by.address, now=place.now)
 
         async def follow(place: Place, _: Intervention) -> Mapping[str, str]:
-            done_at, done_by = (place.now, by) if done else (None, None)
+            done_at, done_by = (place.now, by.address) if done else (None, None)
             title = ""
             if task := place.task(number):
                 await tasks.mark(place.connection, task, done_at=done_at, by=done_by)
                 title = task.title
             return {"task": title}
 
+        def whose(place: Place) -> str | None:
+            task = place.task(number)
+            return None if task is None else task.owner
+
         entry = Entry.TASK_DONE if done else Entry.TASK_UNDONE
         return await self.stepping.change(
-            intervention_id, entry, step, follow=follow, by=by, key=key
+            intervention_id, entry, step, follow=follow, by=by, key=key, whose=whose
         )
 
     async def say(
@@ -194,7 +210,7 @@ class Steps:
         mood: Mood,
         note: str,
         expires_at: datetime,
-        by: str,
+        by: Viewer,
         key: str | None = None,
     ) -> Sentiment | NotTaken:
         """What somebody feels about the account, until then or until somebody says otherwise."""
@@ -204,7 +220,7 @@ class Steps:
             account_id=account_id,
             mood=mood,
             note=_clean(note),
-            by=by,
+            by=by.address,
             at=now,
             expires_at=expires_at.astimezone(UTC),
         )
@@ -214,6 +230,8 @@ class Steps:
             if done := await request_keys.taken(connection, key):
                 before = await sentiments.read(connection, said.id) if done == request else None
                 return before or NotTaken(refusal=Refusal.KEY_REUSED)
+            if not by.may(Right.NOTE):
+                return NotTaken(refusal=Refusal.NOT_YOURS)
             refusal = why_not_said(said) if _is_known(locked, account_id) else Refusal.UNKNOWN
             if refusal is not None:
                 return NotTaken(refusal=refusal)
@@ -222,13 +240,24 @@ class Steps:
                 connection,
                 account_id,
                 Entry.SENTIMENT,
-                by=by,
+                by=by.address,
                 at=now,
                 mood=mood.value,
                 note=said.note or None,
                 until=said.expires_at.isoformat(),
             )
-            await locked.take(signals.of_sentiment(said, locked.fields_of(account_id)), by=by)
+            await audit.write(
+                connection,
+                by,
+                "account.sentiment",
+                account_id,
+                at=now,
+                account_id=account_id,
+                mood=mood.value,
+            )
+            await locked.take(
+                signals.of_sentiment(said, locked.fields_of(account_id)), by=by.address
+            )
             decided = await self.stepping.finish(locked, key, request)
         self.stepping.count(locked, decided)
         return said

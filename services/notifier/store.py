@@ -91,6 +91,11 @@ class Account:
         return self.erased_until is not None and as_of <= self.erased_until
 
     @property
+    def is_erased(self) -> bool:
+        """Nothing is known of it but that it was erased."""
+        return self.erased_until is not None and self.fields == AccountFields()
+
+    @property
     def name(self) -> str:
         return self.fields.name or self.account_id
 

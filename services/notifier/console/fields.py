@@ -9,6 +9,9 @@ from uuid import UUID
 
 from fastapi import Request
 
+from services.notifier.console import rights
+from services.notifier.domain.access import Viewer
+
 _YEARS = range(2000, 2101)
 """Beyond these, zones and calendars overflow."""
 _MAX_LINE = 500
@@ -21,9 +24,13 @@ E = TypeVar("E", bound=StrEnum)
 class Sent:
     """A form that was sent off."""
 
-    by: str
+    viewer: Viewer
     key: str | None
     """The same where the very same form is sent again, as by a double click."""
+
+    @property
+    def by(self) -> str:
+        return self.viewer.address
 
 
 async def sent(request: Request) -> Sent:
@@ -34,7 +41,7 @@ async def sent(request: Request) -> Sent:
         # With all that was said: who goes back and says something else takes another step.
         said = repr((request.url.path, request.url.query, sorted(map(str, form.multi_items()))))
         key = f"console:{named}:{hashlib.sha256(said.encode()).hexdigest()[:24]}"
-    return Sent(by=str(request.state.actor), key=key)
+    return Sent(viewer=rights.viewer_of(request), key=key)
 
 
 def uuid_of(text: str) -> UUID | None:

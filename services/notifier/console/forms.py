@@ -12,6 +12,8 @@ from services.notifier.console import fields, words
 from services.notifier.console.fields import Sent, sent
 from services.notifier.console.pages import Pages
 from services.notifier.console.refusals import SAID, status_of
+from services.notifier.console.rights import needs
+from services.notifier.domain.access import Right
 from services.notifier.domain.calendar import calendar_of
 from services.notifier.domain.people import Roster
 from services.notifier.domain.sentiments import Mood
@@ -37,19 +39,19 @@ def add_forms(app: FastAPI, pages: Pages) -> None:
 def _add_beginnings(app: FastAPI, pages: Pages) -> None:
     steps = pages.steps
 
-    @app.post("/interventions/{intervention_id}/acknowledge")
+    @app.post("/interventions/{intervention_id}/acknowledge", dependencies=[needs(Right.ACT)])
     async def acknowledge(intervention_id: UUID, version: Version, sending: Sending) -> Response:
         return pages.answer(
             await steps.acknowledge(
-                intervention_id, version=version, by=sending.by, key=sending.key
+                intervention_id, version=version, by=sending.viewer, key=sending.key
             )
         )
 
-    @app.post("/interventions/{intervention_id}/reassign")
+    @app.post("/interventions/{intervention_id}/reassign", dependencies=[needs(Right.ACT)])
     async def reassign(
         intervention_id: UUID, version: Version, sending: Sending, owner: Text = ""
     ) -> Response:
-        to = _colleague(owner, steps.stepping.staff.roster())
+        to = colleague(owner, steps.stepping.staff.roster())
         if to is None:
             return pages.explain(
                 422,
@@ -58,17 +60,17 @@ def _add_beginnings(app: FastAPI, pages: Pages) -> None:
             )
         return pages.answer(
             await steps.reassign(
-                intervention_id, version=version, owner=to, by=sending.by, key=sending.key
+                intervention_id, version=version, owner=to, by=sending.viewer, key=sending.key
             )
         )
 
-    @app.post("/interventions/{intervention_id}/tasks/{number}")
+    @app.post("/interventions/{intervention_id}/tasks/{number}", dependencies=[needs(Right.ACT)])
     async def task(
         intervention_id: UUID, number: int, done: Annotated[bool, Form()], sending: Sending
     ) -> Response:
         return pages.answer(
             await steps.mark_task(
-                intervention_id, number, done=done, by=sending.by, key=sending.key
+                intervention_id, number, done=done, by=sending.viewer, key=sending.key
             )
         )
 
@@ -76,7 +78,7 @@ def _add_beginnings(app: FastAPI, pages: Pages) -> None:
 def _add_endings(app: FastAPI, pages: Pages) -> None:
     steps = pages.steps
 
-    @app.post("/interventions/{intervention_id}/close")
+    @app.post("/interventions/{intervention_id}/close", dependencies=[needs(Right.ACT)])
     async def close(
         intervention_id: UUID,
         version: Version,
@@ -93,12 +95,12 @@ def _add_endings(app: FastAPI, pages: Pages) -> None:
                 version=version,
                 outcome=kind,
                 note=note,
-                by=sending.by,
+                by=sending.viewer,
                 key=sending.key,
             )
         )
 
-    @app.post("/interventions/{intervention_id}/correct")
+    @app.post("/interventions/{intervention_id}/correct", dependencies=[needs(Right.ACT)])
     async def correct(
         intervention_id: UUID,
         version: Version,
@@ -115,7 +117,7 @@ def _add_endings(app: FastAPI, pages: Pages) -> None:
                 version=version,
                 outcome=kind,
                 note=note,
-                by=sending.by,
+                by=sending.viewer,
                 key=sending.key,
             )
         )
@@ -124,7 +126,7 @@ def _add_endings(app: FastAPI, pages: Pages) -> None:
 def _add_snoozes(app: FastAPI, pages: Pages) -> None:
     steps = pages.steps
 
-    @app.post("/interventions/{intervention_id}/snooze")
+    @app.post("/interventions/{intervention_id}/snooze", dependencies=[needs(Right.ACT)])
     async def snooze(
         intervention_id: UUID,
         version: Version,
@@ -147,21 +149,21 @@ def _add_snoozes(app: FastAPI, pages: Pages) -> None:
                 version=version,
                 until=until,
                 reason=reason,
-                by=sending.by,
+                by=sending.viewer,
                 key=sending.key,
             )
         )
 
-    @app.post("/interventions/{intervention_id}/wake")
+    @app.post("/interventions/{intervention_id}/wake", dependencies=[needs(Right.ACT)])
     async def wake(intervention_id: UUID, version: Version, sending: Sending) -> Response:
         return pages.answer(
-            await steps.wake(intervention_id, version=version, by=sending.by, key=sending.key)
+            await steps.wake(intervention_id, version=version, by=sending.viewer, key=sending.key)
         )
 
 
 def _add_sentiments(app: FastAPI, pages: Pages) -> None:
     # The account stands in the query: browsers change line feeds in fields of a form.
-    @app.post("/sentiments")
+    @app.post("/sentiments", dependencies=[needs(Right.NOTE)])
     async def say(
         account: str, sending: Sending, mood: Text = "", note: Text = "", until: Text = ""
     ) -> Response:
@@ -177,7 +179,7 @@ def _add_sentiments(app: FastAPI, pages: Pages) -> None:
             mood=kind,
             note=note,
             expires_at=datetime.combine(last + _DAY, time(), tzinfo=UTC),
-            by=sending.by,
+            by=sending.viewer,
             key=sending.key,
         )
         link = words.account_url(account)
@@ -216,7 +218,7 @@ async def _until(pages: Pages, intervention_id: UUID, put: str, day: str) -> dat
     )
 
 
-def _colleague(text: str, roster: Roster) -> str | None:
+def colleague(text: str, roster: Roster) -> str | None:
     """The address as the team file writes it; empty where none was given, None: not of ours."""
     wanted = text.strip().lower()
     if not wanted or not roster.people:

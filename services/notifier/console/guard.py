@@ -1,24 +1,33 @@
-"""What every request passes before it reaches a page: host, sign-in, cross-site check, size.
+"""What every request passes before it reaches a page: host, cross-site check, size, sign-in.
 
 Also what every answer carries: a policy that allows nothing but our own files.
 """
 
-import base64
-import binascii
-import hmac
+import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from pydantic import SecretStr
+from sqlalchemy.exc import DBAPIError
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import HTMLResponse, Response
+from starlette.requests import HTTPConnection
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.notifier.console import rights
+from services.notifier.console.door import Door
+from services.notifier.domain.access import Viewer
+from shared import database
+from shared import logging as logs
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# A path or a query in it would pass for those of the address.
+_NAME_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]{1,5})?")
 _MAX_BODY = 65_536
-_MAX_ACTOR = 100
+_FILES = "/static/"
+_MACHINES = "/v1/"
+"""Programs ask here: they get JSON, and are led nowhere."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self';"
@@ -29,6 +38,9 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_HSTS = "max-age=31536000"
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,40 +50,88 @@ class Refused:
     status: int
     title: str
     text: str
+    link: str | None = None
+    link_text: str | None = None
+
+
+_SIGN_IN = Refused(
+    status=401,
+    title="Sign in first",
+    text="You are not signed in, or not any more. Nothing was changed: sign in and repeat it.",
+    link="/sign-in",
+    link_text="Sign in",
+)
+_AWAY = Refused(
+    status=503,
+    title="Not reachable at the moment",
+    text="The database does not answer. Nothing was changed; try again in a minute.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """An ASGI application around the console's."""
+    """An ASGI application around the console's; it sets `state.viewer`, None on public paths."""
 
     app: ASGIApp
     hosts: frozenset[str]
-    password: SecretStr | None
+    door: Door
     explain: Callable[[Refused], str]
     """Renders the page of a refusal."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        headers = Headers(scope=scope)
-        refused = why_refused(scope["method"], headers, hosts=self.hosts, password=self.password)
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 carried = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     carried[name] = value
+                if self.door.is_https:
+                    carried["Strict-Transport-Security"] = _HSTS
                 carried.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        if refused is None:
-            scope.setdefault("state", {})["actor"] = actor(headers)
-            await self.app(scope, receive, send_guarded)
+        entered = await self._enter(scope)
+        if not isinstance(entered, Viewer | None):
+            await self._refusal(scope, entered)(scope, receive, send_guarded)
             return
-        answer: Response = HTMLResponse(self.explain(refused), status_code=refused.status)
-        if refused.status == 401:
-            answer.headers["WWW-Authenticate"] = 'Basic realm="Perennial", charset="UTF-8"'
-        await answer(scope, receive, send_guarded)
+        scope.setdefault("state", {})["viewer"] = entered
+        token = rights.current.set(entered)
+        try:
+            await self.app(scope, receive, send_guarded)
+        finally:
+            rights.current.reset(token)
+
+    async def _enter(self, scope: Scope) -> Viewer | Refused | None:
+        headers, path = Headers(scope=scope), str(scope["path"])
+        refused = why_refused(scope["method"], headers, hosts=self.hosts)
+        if refused is not None:
+            return refused
+        if path.startswith(_FILES):
+            return None
+        try:
+            viewer = await self.door.viewer(HTTPConnection(scope))
+        except (DBAPIError, OSError, TimeoutError) as error:
+            if not database.is_away(error) and not database.is_transient(error):
+                raise
+            log.warning("console.away", cause=type(error).__name__)
+            return _AWAY
+        return viewer or (None if rights.is_public(path) else _SIGN_IN)
+
+    def _refusal(self, scope: Scope, refused: Refused) -> Response:
+        path = str(scope["path"])
+        if path.startswith(_MACHINES):
+            said = {"code": "refused", "message": refused.text, "detail": refused.title}
+            if refused is _SIGN_IN:
+                said = {"code": "not_signed_in", "message": "sign in to the console first"}
+            return Response(json.dumps(said), refused.status, media_type="application/json")
+        if refused is _SIGN_IN and scope["method"] in rights.SAFE:
+            wanted = HTTPConnection(scope).url
+            there = f"{wanted.path}?{wanted.query}" if wanted.query else wanted.path
+            query = "" if there == "/" else f"?{urlencode({'next': there})}"
+            return RedirectResponse(f"/sign-in{query}", status_code=303)
+        return HTMLResponse(self.explain(refused), status_code=refused.status)
 
 
 def known_hosts(urls: Iterable[str]) -> frozenset[str]:
@@ -79,9 +139,7 @@ def known_hosts(urls: Iterable[str]) -> frozenset[str]:
     return _LOOPBACK | {name for url in urls if (name := urlsplit(url).hostname)}
 
 
-def why_refused(
-    method: str, headers: Headers, *, hosts: frozenset[str], password: SecretStr | None
-) -> Refused | None:
+def why_refused(method: str, headers: Headers, *, hosts: frozenset[str]) -> Refused | None:
     if host_name(headers.get("host", "")) not in hosts:
         return Refused(
             status=400,
@@ -89,13 +147,7 @@ def why_refused(
             text="The console does not answer to this name. Set PERENNIAL_CONSOLE_URL to the"
             " address that people use, and restart.",
         )
-    if password is not None and not _is_signed_in(headers, password):
-        return Refused(
-            status=401,
-            title="Sign in",
-            text="Enter your name and the console's password.",
-        )
-    if method in _SAFE:
+    if method in rights.SAFE:
         return None
     if not is_same_site(headers):
         return Refused(
@@ -119,35 +171,18 @@ def is_same_site(headers: Headers) -> bool:
     fetched = headers.get("sec-fetch-site")
     if fetched is not None:
         return fetched == "same-origin"
-    origin = urlsplit(headers.get("origin", ""))
+    try:
+        origin = urlsplit(headers.get("origin", ""))
+    except ValueError:
+        return False
     return origin.scheme in ("http", "https") and origin.netloc == headers.get("host")
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header, without port and brackets."""
+    """The name in a Host header, without port and brackets; empty where it is more than these."""
+    if not _NAME_AND_PORT.fullmatch(host):
+        return ""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def actor(headers: Headers) -> str:
-    """Who acts: the user name of the sign-in, as far as one is known."""
-    name, _ = _credentials(headers)
-    return "".join(char for char in name if char.isprintable())[:_MAX_ACTOR] or "console"
-
-
-def _is_signed_in(headers: Headers, password: SecretStr) -> bool:
-    _, given = _credentials(headers)
-    return hmac.compare_digest(given.encode(), password.get_secret_value().encode())
-
-
-def _credentials(headers: Headers) -> tuple[str, str]:
-    scheme, _, encoded = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return "", ""
-    try:
-        user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        return "", ""
-    return user, password

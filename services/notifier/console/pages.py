@@ -3,32 +3,31 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from uuid import UUID
 
 import jinja2
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.notifier import sentiments, store, tasks, templates
-from services.notifier.console import plot, queries, words
-from services.notifier.console.account import new_key, shown, zones_of
+from services.notifier import store, templates
+from services.notifier.console import figures, queries, rights, words
+from services.notifier.console.account import new_key
 from services.notifier.console.guard import Refused
-from services.notifier.console.queries import After, Wanted
 from services.notifier.console.refusals import SAID, status_of
-from services.notifier.console.scoring import ScoringApi, View
+from services.notifier.console.scoring import ScoringApi
 from services.notifier.domain.interventions import Intervention
 from services.notifier.domain.people import Roster
-from services.notifier.domain.sentiments import MAX_SENTIMENT, Mood
-from services.notifier.domain.steps import MAX_SNOOZE
 from services.notifier.stepping import Changed
 from services.notifier.steps import Steps
 from shared.clock import Clock
+from shared.credentials import KeyRing
 
-_MAX_ID = 500
-_CSS = "console.css"
-_TYPES = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 _FILTERS = {
     "waiting": ("pending", "sending"),
     "sent": ("sent",),
@@ -36,7 +35,6 @@ _FILTERS = {
     "held": ("held",),
     "dead": ("dead",),
 }
-_SENTIMENT_DAYS = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,13 @@ class Assets:
 
     def explain(self, refused: Refused) -> str:
         page = self.templates.get_template("explain.html")
-        return page.render(title=refused.title, text=refused.text, link=None, link_text=None)
+        return page.render(
+            viewer=None,
+            title=refused.title,
+            text=refused.text,
+            link=refused.link,
+            link_text=refused.link_text,
+        )
 
 
 def load_assets() -> Assets:
@@ -56,9 +60,16 @@ def load_assets() -> Assets:
     folder = files("services.notifier.console") / "static"
     static = {entry.name: entry.read_bytes() for entry in folder.iterdir()}
     words.install(environment)
+    figures.install(environment)
     environment.globals["new_key"] = new_key
-    environment.globals["css_version"] = hashlib.sha256(static[_CSS]).hexdigest()[:12]
+    environment.globals["css_version"] = _version(static["console.css"])
+    environment.globals["figures_version"] = _version(static["figures.css"])
+    environment.globals["js_version"] = _version(static["console.js"])
     return Assets(templates=environment, files=static)
+
+
+def _version(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,88 +85,8 @@ class Pages:
     """As its file says, without what people want for themselves."""
     problems: Callable[[], Mapping[str, str]]
     """Why files of `team` or `playbooks` are refused as they are now; those in force are older."""
-
-    async def work(self, wanted: Wanted, after: After | None) -> Response:
-        now = self.clock()
-        roster = self.steps.stepping.staff.roster()
-        async with self.engine.connect() as connection:
-            found = await queries.open_work(connection, wanted, after=after, now=now)
-            totals = await queries.totals(connection, owner=wanted.owner, now=now)
-            owners = await queries.owners(connection)
-            trouble = await self._trouble(connection, now)
-        return self.page(
-            "work.html",
-            work=found,
-            zones=zones_of(roster),
-            fallback_owner=roster.fallback_owner,
-            totals=totals,
-            owners=owners,
-            wanted=wanted,
-            shows=queries.SHOWS,
-            is_first=after is None,
-            last=found[-1].intervention if len(found) == queries.PAGE else None,
-            now=now,
-            today=now.astimezone(UTC).date(),
-            trouble=trouble,
-        )
-
-    async def account(self, account_id: str) -> Response:
-        if not account_id or len(account_id) > _MAX_ID or "\0" in account_id:
-            return self._unknown_account()
-        now = self.clock()
-        today = now.astimezone(UTC).date()
-        async with self.engine.connect() as connection:
-            known = await store.read_account(connection, account_id)
-            found = await queries.interventions_of(connection, account_id)
-            entries = await queries.timeline_of(connection, account_id)
-            to_do = await tasks.of_interventions(connection, [one.id for one in found])
-            said = await sentiments.history(connection, account_id)
-        first = today - timedelta(days=plot.DAYS - 1)
-        view = await self.scoring.view(account_id, first=first, last=today)
-        if known is None and not found and view.account is None:
-            return self._unknown_account(view.missing)
-        fields = view.account.fields if view.account else known.fields if known else None
-        newest = found[0] if found else None
-        roster = self.steps.stepping.staff.roster()
-        zone = known.fields.timezone if known else None
-        zones = zones_of(roster)
-        lost = known is not None and known.is_lost
-        return self.page(
-            "account.html",
-            account_id=account_id,
-            name=(fields.name if fields else None) or account_id,
-            fields=fields,
-            facts=words.facts(fields) if fields else (),
-            scored=view.account,
-            missing=view.missing,
-            newest=newest,
-            reasons=view.account.reasons if view.account else newest.reasons if newest else (),
-            work=[
-                shown(
-                    one,
-                    to_do,
-                    roster,
-                    zone=zones.of(one.owner, zone),
-                    account_lost=lost,
-                    now=now,
-                )
-                for one in found
-                if one.is_open
-            ],
-            closed=[one for one in found if not one.is_open],
-            sentiment=next((one for one in said[:1] if now < one.expires_at), None),
-            sentiments=said,
-            moods=list(Mood),
-            sentiment_until=today + timedelta(days=_SENTIMENT_DAYS),
-            sentiment_last=today + MAX_SENTIMENT - timedelta(days=1),
-            snooze_last=today + MAX_SNOOZE,
-            colleagues=words.colleagues(roster),
-            entries=entries,
-            zone=zone,
-            now=now,
-            today=today,
-            usage=_usage(view, today),
-        )
+    keys: KeyRing
+    """Of all sources, and what is said of them; without secrets."""
 
     async def deliveries(self, show: str, before: int | None) -> Response:
         now = self.clock()
@@ -200,7 +131,7 @@ class Pages:
         title: str,
         text: str,
         link: str | None = "/",
-        link_text: str | None = "All open interventions",
+        link_text: str | None = "Today",
     ) -> Response:
         """A page that says what happened and what to do next."""
         return self.page(
@@ -208,7 +139,8 @@ class Pages:
         )
 
     def page(self, template: str, *, status: int = 200, **context: object) -> Response:
-        body = self.assets.templates.get_template(template).render(context)
+        shown = {"viewer": rights.current.get(), **context}
+        body = self.assets.templates.get_template(template).render(shown)
         return HTMLResponse(body, status_code=status)
 
     def static(self, name: str) -> Response:
@@ -219,37 +151,6 @@ class Pages:
         # The address carries a version, so that a new one is fetched at once.
         caching = {"Cache-Control": "public, max-age=31536000, immutable"}
         return Response(content, media_type=kind, headers=caching)
-
-    async def _trouble(self, connection: AsyncConnection, now: datetime) -> dict[str, int]:
-        return {
-            "dead": await queries.count_given_up(connection, since=now - timedelta(days=1)),
-            "destinations": len(await queries.troubled_destinations(connection)),
-            "channels": len(await queries.troubled_channels(connection)),
-        }
-
-    def _unknown_account(self, missing: str | None = None) -> Response:
-        text = "Neither a flag nor the directory names it: check the id in the address."
-        return self.explain(404, "No such account", f"{text} {missing}." if missing else text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """The same days drawn wide and narrow, and as a table."""
-
-    wide: plot.Plot
-    narrow: plot.Plot
-    weeks: tuple[plot.Week, ...]
-
-
-def _usage(view: View, today: date) -> Usage | None:
-    if view.days is None:
-        return None
-    flagged = [one.raised_at.date() for one in view.account.flags] if view.account else []
-    return Usage(
-        wide=plot.plot(view.days, last=today, width=960, raised=flagged),
-        narrow=plot.plot(view.days, last=today, width=358, heights=(110, 60), raised=flagged),
-        weeks=plot.weeks(view.days, last=today),
-    )
 
 
 def _to(subject: Intervention) -> Response:

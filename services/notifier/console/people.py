@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from datetime import time
 from typing import Annotated, Final
 
-from fastapi import Depends, FastAPI, Form
+from fastapi import Depends, FastAPI, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from services.notifier import preferences
 from services.notifier.console import fields, words
 from services.notifier.console.fields import Sent, sent
 from services.notifier.console.pages import Pages
+from services.notifier.console.rights import needs, require
+from services.notifier.domain.access import Right
 from services.notifier.domain.calendar import known_zones
 from services.notifier.domain.people import (
     Mode,
@@ -18,6 +20,7 @@ from services.notifier.domain.people import (
     Preference,
     Roster,
     is_mail_address,
+    is_same,
     preferring,
 )
 from services.notifier.routes import CHANNELS
@@ -38,18 +41,18 @@ def add_people(app: FastAPI, pages: Pages) -> None:
         team = pages.team()
         async with pages.engine.connect() as connection:
             wanted = await preferences.read_all(connection)
-        everybody = _everybody(team, wanted)
-        first = min(max(page, 0), len(everybody) // PAGE) * PAGE
+        people = everybody(team, wanted)
+        first = min(max(page, 0), len(people) // PAGE) * PAGE
         return pages.page(
             "people.html",
-            people=everybody[first : first + PAGE],
-            total=len(everybody),
+            people=people[first : first + PAGE],
+            total=len(people),
             wanted=wanted,
             team=team,
             has_file=bool(team.people),
             problem=pages.problems().get("team"),
             page=first // PAGE,
-            is_last=first + PAGE >= len(everybody),
+            is_last=first + PAGE >= len(people),
             today=pages.clock().date(),
         )
 
@@ -69,8 +72,9 @@ def add_people(app: FastAPI, pages: Pages) -> None:
             zones=sorted(known_zones()),
         )
 
-    @app.post("/people/{address:path}")
+    @app.post("/people/{address:path}", dependencies=[needs(Right.NOTE)])
     async def prefer(
+        request: Request,
         address: str,
         sending: Annotated[Sent, Depends(sent)],
         mode: Text = "",
@@ -83,6 +87,8 @@ def add_people(app: FastAPI, pages: Pages) -> None:
     ) -> Response:
         if not is_mail_address(address):
             return _nobody(pages)
+        if not is_same(address, sending.by):
+            require(request, Right.LEAD)
         try:
             wanted = Preference(
                 mode=_mode(mode),
@@ -100,11 +106,11 @@ def add_people(app: FastAPI, pages: Pages) -> None:
                 422, "Not saved", f"{wrong} Nothing was changed.", link, "Choose again"
             )
         async with pages.engine.begin() as connection:
-            await preferences.save(connection, address, wanted, by=sending.by, at=pages.clock())
+            await preferences.save(connection, address, wanted, by=sending.viewer, at=pages.clock())
         return RedirectResponse("/people", status_code=303)
 
 
-def _everybody(team: Roster, wanted: Mapping[str, Preference]) -> Sequence[Person]:
+def everybody(team: Roster, wanted: Mapping[str, Preference]) -> Sequence[Person]:
     """In the order of the file; then those whom it only names, or who chose something."""
     roster = preferring(team, wanted)
     known = {one.address.lower() for one in roster.people}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from services.notifier.console.marks import Mark, Placed, placed
 from services.notifier.console.scoring import Daily
 
 DAYS = 180
@@ -15,8 +16,6 @@ _BOTTOM = 20
 _LEAST_LABEL_DISTANCE = 46
 _TITLE_WIDTH = 110
 _MONTH_WIDTH = 24
-MARK_WIDTH = 80
-"""Of a mark's name; where so much room is not left on its right, it ends at the mark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +52,7 @@ class Plot:
     right: float
     panels: tuple[Panel, ...]
     months: tuple[Label, ...]
-    marks: tuple[Label, ...]
-    """Where a flag was raised; without a text where it would overlap another one's."""
+    marks: tuple[Placed, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +71,7 @@ def plot(
     last: date,
     width: int,
     heights: tuple[int, int] = (130, 70),
-    raised: Sequence[date] = (),
+    marks: Sequence[Mark] = (),
 ) -> Plot:
     """Events and active users of the 180 days up to `last`."""
     first = last - timedelta(days=DAYS - 1)
@@ -96,8 +94,13 @@ def plot(
         left=_LEFT,
         right=width - _RIGHT,
         panels=(events, users),
-        months=_months(first, last, place),
-        marks=_marks([day for day in raised if first <= day <= last], place, width - _RIGHT),
+        months=months(first, last, place),
+        marks=placed(
+            [one for one in marks if first <= one.day <= last],
+            place,
+            left=_LEFT + _TITLE_WIDTH,
+            right=width - _RIGHT,
+        ),
     )
 
 
@@ -128,6 +131,20 @@ def nice_ceiling(value: int) -> int:
             if value <= factor * step:
                 return factor * step
         step *= 10
+
+
+def months(first: date, last: date, place: Callable[[date], float]) -> tuple[Label, ...]:
+    """The first day of each month; fewer where the drawing is narrow."""
+    found: list[Label] = []
+    day = first.replace(day=1)
+    while day <= last:
+        at = place(day)
+        is_apart = not found or at - found[-1].at >= _LEAST_LABEL_DISTANCE
+        if day >= first and is_apart and place(last) - at >= _MONTH_WIDTH:
+            text = f"{day:%b %Y}" if day.month == 1 else f"{day:%b}"
+            found.append(Label(at=round(at, 1), text=text))
+        day = (day + timedelta(days=31)).replace(day=1)
+    return tuple(found)
 
 
 def _panel(
@@ -161,31 +178,3 @@ def _panel(
         for share in (0, 0.5, 1)
     )
     return Panel(title=title, kind=kind, top=top, base=base, bars=tuple(bars), lines=lines)
-
-
-def _marks(days: Sequence[date], place: Callable[[date], float], right: float) -> tuple[Label, ...]:
-    """The days that flags were raised on; of names that would overlap the newest is written."""
-    found: list[Label] = []
-    free_until = right
-    for day in sorted(set(days), reverse=True):
-        at = place(day)
-        begins = at - MARK_WIDTH if at > right - MARK_WIDTH else at
-        is_free = begins + MARK_WIDTH <= free_until and begins >= _LEFT + _TITLE_WIDTH
-        if is_free:
-            free_until = begins
-        found.append(Label(at=round(at, 1), text=f"{day.day} {day:%b}" if is_free else ""))
-    return tuple(reversed(found))
-
-
-def _months(first: date, last: date, place: Callable[[date], float]) -> tuple[Label, ...]:
-    """The first day of each month; fewer where the drawing is narrow."""
-    found: list[Label] = []
-    day = first.replace(day=1)
-    while day <= last:
-        at = place(day)
-        is_apart = not found or at - found[-1].at >= _LEAST_LABEL_DISTANCE
-        if day >= first and is_apart and place(last) - at >= _MONTH_WIDTH:
-            text = f"{day:%b %Y}" if day.month == 1 else f"{day:%b}"
-            found.append(Label(at=round(at, 1), text=text))
-        day = (day + timedelta(days=31)).replace(day=1)
-    return tuple(found)

@@ -54,6 +54,10 @@ SAID: Final[Mapping[Refusal, tuple[str, str]]] = {
         "Sent twice",
         "The same form came for two steps; the second was not taken. Load the page and repeat it.",
     ),
+    Refusal.NOT_YOURS: (
+        "Somebody else's work",
+        "You may act on your own work and on what is nobody's. Ask a manager to hand it to you.",
+    ),
 }
 """One entry for every refusal; a test keeps it complete."""
 
@@ -90,4 +94,6 @@ def status_of(refusal: Refusal) -> int:
     """The HTTP status of the page that says so."""
     if refusal is Refusal.UNKNOWN:
         return 404
+    if refusal is Refusal.NOT_YOURS:
+        return 403
     return 422 if refusal in _INCOMPLETE else 409

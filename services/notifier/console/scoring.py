@@ -1,10 +1,10 @@
 """What scoring says of an account now; a console without it still shows what the notifier knows."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -13,8 +13,12 @@ import msgspec
 from shared.messages import AccountFields, Band, Reason, ValueAtRisk
 
 _LIMIT_SECONDS = 1.0
+_SLOW_LIMIT_SECONDS = 60.0
+"""For what goes through all accounts, and somebody waits for."""
+_MOST_PEOPLE = 12
 
 T = TypeVar("T")
+Params: TypeAlias = Mapping[str, str | int | float | None]
 
 
 class Daily(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,17 +63,108 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[ShownFlag, ...] = ()
 
 
-class _Days(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Scoring gave no answer that could be used; the text says why, for who reads the page."""
+
+    text: str
+    is_unknown: bool = False
+    """Scoring answers, but knows nothing by that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What was sent is not taken; the text says what is wrong with it."""
+
+    text: str
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    message: str
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """The risk as it was known at a moment."""
+
+    as_of: datetime
+    risk: float | None = None
+    band: Band | None = None
+    model_version: str | None = None
+
+
+class Colleague(msgspec.Struct, frozen=True, kw_only=True):
+    """A user of the account, by an opaque code."""
+
+    user: str
+    first_day: date
+    last_day: date
+    active_days_28: int
+    active_days_90: int
+    active_days_365: int
+
+
+class Lived(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage of the account's way."""
+
+    stage: str
+    since: datetime
+    until: datetime | None = None
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    day: date
+    value: float
+
+
+class Goal(msgspec.Struct, frozen=True, kw_only=True):
+    """What the account was promised, and how far it has come; shares of the way from baseline."""
+
+    metric: str
+    baseline: float
+    target: float
+    state: str
+    direction: str = "up"
+    due: date | None = None
+    value: float | None = None
+    value_at: str | None = None
+    improvement: float | None = None
+    target_improvement: float | None = None
+    attained: float | None = None
+    expected_now: float | None = None
+    values: tuple[Measured, ...] = ()
+
+
+class Days(msgspec.Struct, frozen=True):
     days: tuple[Daily, ...]
+
+
+class History(msgspec.Struct, frozen=True):
+    history: tuple[Past, ...]
+
+
+class Colleagues(msgspec.Struct, frozen=True):
+    people: tuple[Colleague, ...]
+    total: int = 0
+
+
+class Journey(msgspec.Struct, frozen=True):
+    stages: tuple[Lived, ...]
+
+
+class Goals(msgspec.Struct, frozen=True):
+    goals: tuple[Goal, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What scoring answered; `missing` says why there is nothing."""
+    """What scoring answered of one account, part by part: one that is missing takes none along."""
 
-    account: Scored | None
-    days: Sequence[Daily] | None
-    missing: str | None
+    account: Scored | Missing
+    days: Days | Missing
+    history: History | Missing
+    people: Colleagues | Missing
+    journey: Journey | Missing
+    goals: Goals | Missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,28 +172,76 @@ class ScoringApi:
     client: httpx.AsyncClient
     url: str
     key: str
+    limit_seconds: float = _LIMIT_SECONDS
 
     async def view(self, account_id: str, *, first: date, last: date) -> View:
-        base = f"{self.url}/v1/accounts/{quote(account_id, safe='')}"
+        """Everything at once; use of the days from `first` to `last`."""
+        base = f"/v1/accounts/{quote(account_id, safe='')}"
         span = {"from": first.isoformat(), "to": last.isoformat()}
+        account, days, history, people, journey, goals = await asyncio.gather(
+            self.ask(Scored, base),
+            self.ask(Days, f"{base}/daily", span),
+            self.ask(History, f"{base}/history"),
+            self.ask(Colleagues, f"{base}/people", {"limit": _MOST_PEOPLE}),
+            self.ask(Journey, f"{base}/journey"),
+            self.ask(Goals, f"{base}/goals"),
+        )
+        return View(
+            account=account,
+            days=days,
+            history=history,
+            people=people,
+            journey=journey,
+            goals=goals,
+        )
+
+    async def ask(self, kind: type[T], path: str, params: Params | None = None) -> T | Missing:
+        """What `path` (as `/v1/portfolio`) answers; parameters that are None are left out."""
+        given = {name: str(value) for name, value in (params or {}).items() if value is not None}
         try:
-            async with asyncio.timeout(_LIMIT_SECONDS):
-                account, daily = await asyncio.gather(
-                    self._get(base), self._get(f"{base}/daily", span)
+            async with asyncio.timeout(self.limit_seconds):
+                answer = await self._get(f"{self.url}{path}", given)
+        except (httpx.HTTPError, TimeoutError):
+            return Missing("Scoring does not answer")
+        if answer.status_code == 404:
+            return Missing("Scoring does not know this", is_unknown=True)
+        found = _decoded(answer, kind)
+        if found is None:
+            return Missing(f"Scoring answers, but not as expected (HTTP {answer.status_code})")
+        return found
+
+    async def send(self, kind: type[T], path: str, text: str) -> T | Missing | Refused:
+        """What `path` answers to a text that was written by hand."""
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/toml"}
+        try:
+            async with asyncio.timeout(_SLOW_LIMIT_SECONDS):
+                answer = await self.client.post(
+                    f"{self.url}{path}",
+                    content=text.encode(),
+                    headers=headers,
+                    timeout=_SLOW_LIMIT_SECONDS,
                 )
         except (httpx.HTTPError, TimeoutError):
-            return View(account=None, days=None, missing="Scoring does not answer")
-        if account.status_code == 404:
-            return View(account=None, days=None, missing="Scoring does not know this account yet")
-        scored, days = _decoded(account, Scored), _decoded(daily, _Days)
-        if scored is None:
-            said = f"Scoring answers, but not as expected (HTTP {account.status_code})"
-            return View(account=None, days=None, missing=said)
-        return View(account=scored, days=days.days if days else None, missing=None)
+            return Missing("Scoring does not answer")
+        if answer.status_code in (413, 422):
+            return Refused(_problem(answer))
+        if answer.status_code == 503:
+            return Missing(f"Scoring has no answer now: {_problem(answer)}")
+        found = _decoded(answer, kind)
+        if found is None:
+            return Missing(f"Scoring answers, but not as expected (HTTP {answer.status_code})")
+        return found
 
     async def _get(self, url: str, params: dict[str, str] | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.key}"}
         return await self.client.get(url, params=params, headers=headers)
+
+
+def _problem(answer: httpx.Response) -> str:
+    try:
+        return msgspec.json.decode(answer.content, type=_Problem).message
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return f"HTTP {answer.status_code}, without a reason"
 
 
 def _decoded(answer: httpx.Response, kind: type[T]) -> T | None:

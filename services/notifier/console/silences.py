@@ -14,6 +14,8 @@ from services.notifier.console import fields
 from services.notifier.console.fields import Sent, sent
 from services.notifier.console.pages import Pages
 from services.notifier.console.refusals import SILENCE
+from services.notifier.console.rights import needs, viewer_of
+from services.notifier.domain.access import Right
 from services.notifier.domain.flags import MEANINGS, Kind
 from services.notifier.domain.silences import MAX_SILENCE, Matchers, Silence, State
 
@@ -31,7 +33,7 @@ def add_silences(app: FastAPI, pages: Pages) -> None:
         given = {name: request.query_params.get(name, "") for name in (*_MATCHERS, "comment")}
         return await _page(pages, given)
 
-    @app.post(_PATH)
+    @app.post(_PATH, dependencies=[needs(Right.LEAD)])
     async def add(
         sending: Annotated[Sent, Depends(sent)],
         request: Request,
@@ -61,15 +63,16 @@ def add_silences(app: FastAPI, pages: Pages) -> None:
             created_at=now,
         )
         async with pages.engine.begin() as connection:
-            refused = await silences.add(connection, silence, now=now)
+            refused = await silences.add(connection, silence, by=sending.viewer, now=now)
         if refused is not None:
             return _refused(pages, *SILENCE[refused])
         return RedirectResponse(f"{_PATH}#s-{silence.id}", status_code=303)
 
-    @app.post("/silences/{silence_id}/expire")
-    async def expire(silence_id: UUID) -> Response:
+    @app.post("/silences/{silence_id}/expire", dependencies=[needs(Right.LEAD)])
+    async def expire(request: Request, silence_id: UUID) -> Response:
+        now, viewer = pages.clock(), viewer_of(request)
         async with pages.engine.begin() as connection:
-            if await silences.expire(connection, silence_id, now=pages.clock()):
+            if await silences.expire(connection, silence_id, by=viewer, now=now):
                 return RedirectResponse(_PATH, status_code=303)
         return pages.explain(
             409,

@@ -12,7 +12,6 @@ import jinja2
 
 from services.notifier.channels import wording
 from services.notifier.composing import DeliveryKind
-from services.notifier.console import plot
 from services.notifier.domain import interventions
 from services.notifier.domain.assignment import Because
 from services.notifier.domain.attempts import Class
@@ -131,6 +130,23 @@ ENTRIES = {
     Entry.SUPPRESSED: "Not told{where}: {because}",
     Entry.NOT_DELIVERED: "Could not be delivered by {where}: {because}",
 }
+LIFE_STAGES = {
+    "trial": "Trial",
+    "land": "Land",
+    "adopt": "Adopt",
+    "expand": "Expand",
+    "renew": "Renew",
+    "lost": "Lost",
+}
+"""Where an account stands on its way; `flags.STAGES` are those of a flag."""
+GOAL_STATES = {
+    "reached": "Reached",
+    "on_track": "On track",
+    "behind": "Behind",
+    "missed": "Missed",
+    "no_values": "No values yet",
+}
+GOAL_TONES = {"reached": "good", "on_track": "good", "behind": "accent", "missed": "bad"}
 SCORE_STATES = {
     "too_new": "Too new for a risk: it needs four weeks and three active days",
     "lapsed": "Lapsed: no use for 90 days, so no risk is stated",
@@ -293,6 +309,19 @@ def product_of(one: Factors) -> str:
     return f"{one.severity:g} (severity) × {value} × {one.nearness:.2f} ({near})"
 
 
+def plain_number(value: float) -> str:
+    """A number of somebody else's, of whatever size: at most four digits that count."""
+    if abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def metric_name(metric: str) -> str:
+    """As somebody would write it who is no program."""
+    found = wording.clean(metric).replace("_", " ")
+    return found[:1].upper() + found[1:]
+
+
 def field_moment(then: datetime) -> str:
     """As a form's field for a moment takes it."""
     return f"{then.astimezone(UTC):%Y-%m-%dT%H:%M}"
@@ -348,7 +377,6 @@ def install(templates: jinja2.Environment) -> None:
         "in_days": in_days,
         "day": wording.day,
         "is_opportunity": is_opportunity,
-        "mark_width": plot.MARK_WIDTH,
         "meanings": MEANINGS,
         "moment": moment,
         "needs_note": needs_note,
@@ -364,9 +392,15 @@ def install(templates: jinja2.Environment) -> None:
         "reason_name": wording.name_of,
         "strongest": strongest,
         "bands": wording.BAND,
+        "band_names": {band.value: name for band, name in wording.BAND.items()},
         "channels": CHANNELS,
         "delivery_kinds": KINDS,
         "failures": FAILURES,
+        "goal_states": GOAL_STATES,
+        "goal_tones": GOAL_TONES,
+        "life_stages": LIFE_STAGES,
+        "metric_name": metric_name,
+        "plain_number": plain_number,
         "modes": MODES,
         "mood_names": MOODS,
         "outcomes": wording.OUTCOME,

@@ -5,9 +5,10 @@ how people work.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from itertools import chain
 from statistics import median
 from typing import Final
 
@@ -20,30 +21,21 @@ _WEEK = timedelta(weeks=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How one episode of an intervention ended."""
+class Endings:
+    """Episodes of interventions that ended alike, `number` of them: only their times differ."""
 
     reason: str
     playbook: str
     owner: str
     outcome: OutcomeKind
+    """As it turned out: see `SAVED_HOLDS`."""
     by_system: bool
     held_out: bool
-    opened_at: datetime
-    closed_at: datetime
-    acknowledged_at: datetime | None = None
-    first_action_at: datetime | None = None
-    """The first step of a person, whatever it was."""
-    lost_at: datetime | None = None
-    """When the account left after it ended, if it did."""
-
-    @property
-    def result(self) -> OutcomeKind:
-        """The outcome as it turned out."""
-        lost_soon = self.lost_at is not None and self.lost_at - self.closed_at <= SAVED_HOLDS
-        if self.outcome is OutcomeKind.SAVED and lost_soon:
-            return OutcomeKind.CHURNED
-        return self.outcome
+    number: int
+    to_acknowledge: Sequence[float] = ()
+    """Seconds from the opening, of those that were acknowledged."""
+    to_first_action: Sequence[float] = ()
+    """To the first step of a person, whatever it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,48 +69,50 @@ class Feedback:
     """Per person who closed one, and week of the period."""
 
 
-def feedback(endings: Iterable[Ending], *, period: timedelta) -> Feedback:
+def feedback(endings: Iterable[Endings], *, period: timedelta) -> Feedback:
     counted = [one for one in endings if not one.held_out]
     ours = [one for one in counted if not one.by_system]
-    outcomes = {kind: sum(one.result is kind for one in ours) for kind in OutcomeKind}
+    outcomes = dict.fromkeys(OutcomeKind, 0)
+    for one in ours:
+        outcomes[one.outcome] += one.number
     saved = outcomes[OutcomeKind.SAVED]
     true = saved + sum(outcomes[kind] for kind in _LOST)
     false = outcomes[OutcomeKind.FALSE_ALARM]
     people = {one.owner.lower() for one in ours}
     weeks = period / _WEEK
     return Feedback(
-        endings=len(ours),
-        by_system=len(counted) - len(ours),
+        endings=sum(one.number for one in ours),
+        by_system=sum(one.number for one in counted if one.by_system),
         outcomes=outcomes,
         precision=Share(part=true, of=true + false),
         save_rate=Share(part=saved, of=true),
-        to_acknowledge=_median(
-            one.acknowledged_at - one.opened_at for one in ours if one.acknowledged_at
-        ),
-        to_first_action=_median(
-            one.first_action_at - one.opened_at for one in ours if one.first_action_at
-        ),
+        to_acknowledge=_median(one.to_acknowledge for one in ours),
+        to_first_action=_median(one.to_first_action for one in ours),
         false_alarms_per_week=false / (len(people) * weeks) if people and weeks > 0 else None,
     )
 
 
-def by_reason(endings: Iterable[Ending], *, period: timedelta) -> Mapping[str, Feedback]:
+def by_reason(endings: Iterable[Endings], *, period: timedelta) -> Mapping[str, Feedback]:
     return _by([(one.reason, one) for one in endings], period=period)
 
 
-def by_playbook(endings: Iterable[Ending], *, period: timedelta) -> Mapping[str, Feedback]:
+def by_playbook(endings: Iterable[Endings], *, period: timedelta) -> Mapping[str, Feedback]:
     return _by([(one.playbook, one) for one in endings], period=period)
 
 
-def _by(keyed: Iterable[tuple[str, Ending]], *, period: timedelta) -> Mapping[str, Feedback]:
+def by_owner(endings: Iterable[Endings], *, period: timedelta) -> Mapping[str, Feedback]:
+    return _by([(one.owner.lower(), one) for one in endings], period=period)
+
+
+def _by(keyed: Iterable[tuple[str, Endings]], *, period: timedelta) -> Mapping[str, Feedback]:
     """The most endings first."""
-    groups: dict[str, list[Ending]] = defaultdict(list)
+    groups: dict[str, list[Endings]] = defaultdict(list)
     for key, ending in keyed:
         groups[key].append(ending)
     found = {key: feedback(ones, period=period) for key, ones in groups.items()}
     return dict(sorted(found.items(), key=lambda one: (-one[1].endings, one[0])))
 
 
-def _median(spans: Iterable[timedelta]) -> timedelta | None:
-    seconds = [span.total_seconds() for span in spans]
-    return timedelta(seconds=median(seconds)) if seconds else None
+def _median(seconds: Iterable[Sequence[float]]) -> timedelta | None:
+    found = list(chain.from_iterable(seconds))
+    return timedelta(seconds=median(found)) if found else None

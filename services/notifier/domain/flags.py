@@ -91,9 +91,20 @@ MEANINGS: Final[Mapping[WorkReason, Meaning]] = {
     FlagReason.RENEWAL_DUE: Meaning(
         title="Renewal due", what="The contract ends soon: the time to talk about the next one."
     ),
+    FlagReason.GOAL_MISSED: Meaning(
+        title="Goal off track",
+        what="A goal that was agreed with the customer is far behind its line, or was not reached"
+        " in time.",
+    ),
     FlagReason.EXPANSION_READY: Meaning(
         title="Ready to expand",
         what="Nearly all seats are in use, and the account is well: offer more.",
+        is_opportunity=True,
+    ),
+    FlagReason.GOAL_REACHED: Meaning(
+        title="Goal reached",
+        what="What was promised to the customer has come true and lasts: tell it, and agree on"
+        " the next goal.",
         is_opportunity=True,
     ),
     OwnReason.SENTIMENT: Meaning(

@@ -30,7 +30,9 @@ KINDS: Final[Mapping[WorkReason, Kind]] = {
     FlagReason.SUPPORT_STRAIN: Kind.ADOPT,
     FlagReason.UNHAPPY_FEEDBACK: Kind.ADOPT,
     FlagReason.RENEWAL_DUE: Kind.RENEW,
+    FlagReason.GOAL_MISSED: Kind.ADOPT,
     FlagReason.EXPANSION_READY: Kind.EXPAND,
+    FlagReason.GOAL_REACHED: Kind.EXPAND,
     OwnReason.SENTIMENT: Kind.ADOPT,
     OwnReason.ACCOUNT_LOST: Kind.WIN_BACK,
 }

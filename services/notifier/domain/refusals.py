@@ -22,3 +22,5 @@ class Refusal(StrEnum):
     """A snooze would end when the customer can no longer be kept from giving notice."""
     KEY_REUSED = "key_reused"
     """The request's key belongs to another step."""
+    NOT_YOURS = "not_yours"
+    """It is somebody else's work, or the role of who asks takes no steps at all."""
