@@ -9,14 +9,17 @@ from services.commands import (
     evaluate,
     flags,
     imports,
+    insights,
     keys,
     models,
     notify,
     playbooks,
     quarantine,
+    report,
     silences,
     sources,
     team,
+    users,
 )
 from services.commands.running import configure_logging, fail, perform
 
@@ -90,13 +93,16 @@ app.add_typer(sources.app, name="sources")
 app.add_typer(imports.app, name="import")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(flags.app, name="flags")
+app.add_typer(insights.app, name="insights")
 app.add_typer(playbooks.app, name="playbooks")
 app.add_typer(team.app, name="team")
+app.add_typer(users.app, name="users")
 app.add_typer(silences.app, name="silences")
 app.add_typer(notify.app, name="notify")
 app.add_typer(models.train, name="train")
 app.add_typer(models.app, name="models")
 app.command()(evaluate.evaluate)
+app.command()(report.report)
 
 
 def main() -> None:

@@ -29,8 +29,10 @@ def keys_create(
         typer.Option(
             help="what it may do; repeat it. events:write: send events. accounts:write: send"
             " accounts. backfill: send events of any age, beside events:write. erase: erase"
-            " accounts and people. accounts:read: ask the read API. Default: events:write and"
-            " accounts:write"
+            " accounts and people. accounts:read: ask the read API. interventions:read,"
+            " interventions:write: work, in the notifier's API, as a manager. settings:read: what"
+            " is set, and the audit log. settings:write: as an admin, who may name others."
+            " Default: events:write and accounts:write"
         ),
     ] = None,
     days: Annotated[int | None, typer.Option(min=1, help="it expires after so many days")] = None,

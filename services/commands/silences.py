@@ -51,7 +51,7 @@ def silences_add(
     ] = None,
 ) -> None:
     """Silence what matches all that is named; prints its id. What is told already stays told."""
-    from services.notifier import silences  # noqa: PLC0415
+    from services.notifier import audit, silences  # noqa: PLC0415
     from services.notifier.domain.silences import Matchers, Silence  # noqa: PLC0415
 
     now = datetime.now(UTC)
@@ -74,7 +74,9 @@ def silences_add(
         comment=comment,
         created_at=now,
     )
-    refused = on_database(lambda connection: silences.add(connection, silence, now=now))
+    refused = on_database(
+        lambda connection: silences.add(connection, silence, by=audit.COMMAND, now=now)
+    )
     if refused is not None:
         fail(_REFUSED[refused.value], code=2)
     typer.echo(str(silence.id))
@@ -110,10 +112,12 @@ def silences_list(
 @app.command("expire")
 def silences_expire(silence: Annotated[UUID, typer.Argument(help="its id")]) -> None:
     """End a silence now; what it kept quiet is decided anew within seconds."""
-    from services.notifier import silences  # noqa: PLC0415
+    from services.notifier import audit, silences  # noqa: PLC0415
 
     now = datetime.now(UTC)
-    if not on_database(lambda connection: silences.expire(connection, silence, now=now)):
+    if not on_database(
+        lambda connection: silences.expire(connection, silence, by=audit.COMMAND, now=now)
+    ):
         fail("there is no such silence, or it is over", code=1)
 
 

@@ -8,6 +8,7 @@ What the generator assumes, and real accounts need not follow:
   nine asks to cancel; among the seasonal, one in seven has a wave of tickets or a severe one
   that stays open; among the growing, one in ten finds that its card expired; among the stable,
   one in fifteen has a user who is unhappy; of the newcomers, half reach a first milestone.
+* The metric of a success goal (`goals.py`) is reported every 30 days.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from services.demo.goals import reports
 from services.demo.vendor import LAST, Fields, Pattern, SimulatedAccount
 
 _DAY_SECONDS: Final = 86_400
@@ -31,7 +33,12 @@ def signals_of(account: SimulatedAccount, *, anchor: date, days: int, seed: int)
     span = range(account.begins, ends)
     told = _Told(account=account, anchor=anchor)
     random = np.random.default_rng((seed, 4, account.index))
-    found = [*_tickets(told, span, random), *_surveys(told, span, random), *_stories(told)]
+    found = [
+        *_tickets(told, span, random),
+        *_surveys(told, span, random),
+        *_stories(told),
+        *_reports(told),
+    ]
     midnight = told.midnight
     return [one for one in found if _second(one) < midnight + days * _DAY_SECONDS]
 
@@ -84,6 +91,11 @@ def _surveys(told: _Told, span: range, random: np.random.Generator) -> Iterator[
     for number, day in enumerate(range(span.start + first, span.stop, _SURVEY_EVERY)):
         score = 8 + (told.account.index + number) % 3
         yield told.event("feedback", day, "nps", user=1, scale="nps", score=score)
+
+
+def _reports(told: _Told) -> Iterator[Fields]:
+    for day, metric, value in reports(told.account):
+        yield told.event("goal_metric", day, "g", metric=metric, value=value)
 
 
 def _stories(told: _Told) -> Iterator[Fields]:

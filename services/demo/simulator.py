@@ -1,6 +1,7 @@
 """Use of a product by the simulated vendor's accounts: synthetic, pure, the same for a seed.
 
-What happens to accounts beside use is told in `signals.py`.
+What happens to accounts beside use is told in `signals.py`, what was promised to them in
+`goals.py`.
 
 What the generator assumes, and real accounts need not follow:
 
@@ -22,7 +23,7 @@ same history again, or its continuation, counts nothing twice.
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
 from typing import Final, TypeAlias
@@ -30,6 +31,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from services.demo.goals import with_goal
 from services.demo.signals import signals_of
 from services.demo.vendor import (
     LAST,
@@ -140,7 +142,10 @@ def simulate(*, now: datetime, anchor: date | None = None, seed: int = SEED) -> 
     days = max(0, (now.date() - first).days + 1)
     season = _season(first, days)
     midnight = int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp())
-    accounts = invent_accounts(anchor=anchor, seed=seed)
+    accounts = tuple(
+        replace(account, fields=with_goal(account, anchor=anchor))
+        for account in invent_accounts(anchor=anchor, seed=seed)
+    )
     table = np.concatenate(
         [_use(account, season, midnight=midnight, seed=seed) for account in accounts]
     )
