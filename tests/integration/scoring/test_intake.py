@@ -4,12 +4,19 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scoring.domain import activity
 from services.scoring.intake import Intake, Unreadable
-from services.scoring.tables import account_day, accounts, dirty, log_positions, outbox
+from services.scoring.tables import (
+    account_day,
+    account_versions,
+    accounts,
+    dirty,
+    log_positions,
+    outbox,
+)
 from shared.log import TopicPartition
 from shared.log.positions import Claim, Fenced
 from shared.messages import ACCOUNTS, DIRECTORY_CHANGES, REJECTED, USAGE_EVENTS, AccountFields
@@ -163,6 +170,94 @@ async def test_a_repeated_directory_change_publishes_nothing_new(
     await intake.take_in(batch_of([directory_change()], first=1, partition=D0), held.after(first))
     async with engine.connect() as connection:
         assert len((await connection.execute(select(outbox.c.id))).all()) == 1
+
+
+async def versions(engine: AsyncEngine) -> list[tuple[str, datetime, str | None, str | None]]:
+    """Account, since, name and owner, in order."""
+    known = account_versions.c
+    async with engine.connect() as connection:
+        rows = await connection.execute(
+            select(known.account_id, known.since, known.name, known.owner).order_by(
+                known.account_id, known.since
+            )
+        )
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+
+async def test_what_the_release_before_has_changed_is_noted_when_it_is_told_again(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    second = timedelta(seconds=1)
+    known = AccountFields(name="Acme", owner="ada")
+    held = await intake.claim(D0)
+    first = batch_of([directory_change(op="put", fields=known)], partition=D0)
+    await intake.take_in(first, held)
+    async with engine.begin() as connection:
+        await connection.execute(
+            update(accounts).values(fields={"name": "Acme", "owner": "bob"}, updated_at=NOW)
+        )
+    again = directory_change(
+        op="put", received_at=NOW + second, fields=AccountFields(name="Acme", owner="bob")
+    )
+    twice = [again, directory_change(received_at=NOW + 2 * second, fields=AccountFields())]
+    await intake.take_in(batch_of(twice, first=1, partition=D0), held.after(first))
+    assert [(since, owner) for _, since, _, owner in await versions(engine)] == [
+        (NOW, "ada"),
+        (NOW + second, "bob"),
+    ]
+
+
+async def test_each_change_of_an_account_is_noted_with_when_it_came(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    """What was known then stays known, whatever is learnt later and in whatever order."""
+    second, moment = timedelta(seconds=1), timedelta(microseconds=1)
+    changes = [
+        directory_change(),
+        directory_change(received_at=NOW + second, fields=AccountFields(owner="ada")),
+        directory_change(received_at=NOW + second, fields=AccountFields(owner="bob")),
+        directory_change(received_at=NOW + 2 * second, fields=AccountFields(timezone="UTC")),
+        directory_change(account="globex", fields=AccountFields()),
+    ]
+    first = batch_of(changes, partition=D0)
+    held = await intake.claim(D0)
+    await intake.take_in(first, held)
+    late = batch_of(
+        [directory_change(received_at=NOW, fields=AccountFields(owner="cleo"))],
+        first=5,
+        partition=D0,
+    )
+    await intake.take_in(late, held.after(first))
+    expected = [
+        ("acme", NOW, "Acme", None),
+        ("acme", NOW + second, "Acme", "bob"),
+        ("acme", NOW + second + moment, "Acme", "cleo"),
+        ("globex", NOW, None, None),
+    ]
+    assert await versions(engine) == expected
+
+    # All of it once more, as after a loss of the position.
+    await intake.take_in(
+        batch_of([*changes, *(directory_change(fields=AccountFields(owner="cleo")),)], first=6,
+                 partition=D0),
+        held.after(late),
+    )  # fmt: skip
+    assert await versions(engine) == expected
+
+
+async def test_an_account_that_was_erased_begins_anew(intake: Intake, engine: AsyncEngine) -> None:
+    second = timedelta(seconds=1)
+    erase = directory_change(op="erase", received_at=NOW + second, fields=AccountFields())
+    back = directory_change(received_at=NOW + 2 * second, fields=AccountFields(name="Acme again"))
+    held = await intake.claim(D0)
+    first = batch_of([directory_change(), directory_change(account="globex")], partition=D0)
+    await intake.take_in(first, held)
+    changes = [directory_change(fields=AccountFields(owner="ada")), erase, back]
+    await intake.take_in(batch_of(changes, first=2, partition=D0), held.after(first))
+    assert await versions(engine) == [
+        ("acme", NOW + 2 * second, "Acme again", None),
+        ("globex", NOW, "Acme", None),
+    ]
 
 
 async def marked_by(intake: Intake, engine: AsyncEngine, **changes: Any) -> bool:

@@ -12,6 +12,7 @@ from services.scoring.api import api
 from services.scoring.domain.peers import SMALLEST_SEGMENT
 from services.scoring.domain.rules import read_default
 from services.scoring.intake import Intake
+from services.scoring.register import Register
 from services.scoring.sweep import Sweep
 from services.scoring.tables import outbox
 from shared.credentials import KeyRing, Scope, new_key
@@ -59,7 +60,8 @@ def plain(flag: Flag) -> object:
 async def told_by_api(engine: AsyncEngine, account: str) -> dict[str, Any]:
     key, keys = new_key(source="t", scopes=[Scope.ACCOUNTS_READ], now=NOW), KeyRing()
     keys.put(key.record)
-    app = api(engine=engine, keys=keys, clock=lambda: NOW, rules=RULES)
+    register = Register(engine=engine, clock=lambda: NOW, max_age=timedelta())
+    app = api(engine=engine, keys=keys, clock=lambda: NOW, rules=RULES, register=register)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://scoring"
     ) as client:

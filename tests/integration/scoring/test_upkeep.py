@@ -133,5 +133,5 @@ async def test_the_last_look_is_on_the_gauges(
 
 
 def test_training_is_left_out_where_it_is_switched_off() -> None:
-    assert set(tasks(retrain=True)) == {"shadow", "drift", "training"}
-    assert set(tasks(retrain=False)) == {"shadow", "drift"}
+    assert set(tasks(retrain=True)) == {"shadow", "drift", "insights", "training"}
+    assert set(tasks(retrain=False)) == {"shadow", "drift", "insights"}

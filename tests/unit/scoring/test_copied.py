@@ -103,3 +103,25 @@ def test_rows_of_fixed_width_are_read_in_place_and_a_null_is_refused() -> None:
     assert rows["value"].tolist() == [0.25, 1.5]
     with pytest.raises(ValueError, match=r"not laid out|multiple"):
         copied.rows(struct.pack(">hiqi", 2, 8, 5, -1) * 13, layout)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(rows=st.lists(st.tuples(INT8, INT4, TEXT, TEXT)))
+def test_rows_that_end_in_texts_are_found_whatever_the_texts_are(
+    rows: list[tuple[int, int, str, str]],
+) -> None:
+    sent = b""
+    for number, day, *texts in rows:
+        sent += struct.pack(">hiqii", 4, 8, number, 4, day)
+        for one in map(str.encode, texts):
+            sent += struct.pack(">i", len(one)) + one
+    found, columns = copied.rows_with_texts(sent, copied.layout(number="i8", day="i4"), 2)
+    assert list(zip(found["number"], found["day"], *columns, strict=True)) == rows
+
+
+def test_a_row_with_another_number_of_fields_is_noticed() -> None:
+    sent = struct.pack(">hiqi", 3, 8, 1, 0)
+    with pytest.raises(ValueError, match="laid out"):
+        copied.rows_with_texts(sent, copied.layout(number="i8"), 1)

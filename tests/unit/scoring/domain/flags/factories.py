@@ -12,11 +12,16 @@ from services.scoring.domain.flags.conditions import Conditions, conditions
 from services.scoring.domain.flags.facts import facts_of
 from services.scoring.domain.flags.machine import Sight, decide, sight_of
 from services.scoring.domain.flags.states import Decision, FlagState
+from services.scoring.domain.goals import standing
 from services.scoring.domain.risk import severity
 from services.scoring.domain.rules import Rules, read_default
 from services.scoring.domain.table import BASES, COLUMNS, STATES, IndicatorTable
+from services.scoring.domain.usage import History, Signal, usage_of
 from shared.messages import AccountFields, Band, FlagReason, Reason
 from tests.unit.scoring.factories import AS_OF, NOW
+
+DAY = 86_400_000_000  # microseconds
+EPOCH = date(1970, 1, 1).toordinal()
 
 HEALTHY: dict[str, float] = {
     "state": STATES.index("scored"),
@@ -73,6 +78,7 @@ class Account:
     as_of: date = AS_OF
     reasons: tuple[Reason, ...] = ()
     milestones_used: bool = False
+    goal_values: tuple[Signal, ...] = ()
     rules: Rules = field(default_factory=read_default, repr=False)
 
     def but(self, **changes: Any) -> "Account":
@@ -112,6 +118,13 @@ def together(accounts: Sequence[Account]) -> Conditions:
         severity=np.array([severity(one.band) for one in accounts]),
         risk=np.array([np.nan if one.risk is None else one.risk for one in accounts]),
         stale=np.array([one.stale for one in accounts]),
+        goals=standing(
+            [one.fields for one in accounts],
+            usage_of([History(signals=one.goal_values) for one in accounts]).signals,
+            as_of=first.as_of,
+            # At noon of the day after, however late it is told.
+            now=(first.as_of.toordinal() + 1 - EPOCH) * DAY + DAY // 2,
+        ),
         milestones_used=first.milestones_used,
     )
     return conditions(table, facts, first.rules)

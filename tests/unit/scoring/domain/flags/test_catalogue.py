@@ -1,6 +1,6 @@
 """Each flag: raises, holds at the edge, says nothing of what is not known, clears, begins again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
@@ -13,10 +13,14 @@ from services.scoring.domain.flags.clauses import Seen
 from services.scoring.domain.flags.conditions import conditions
 from services.scoring.domain.flags.facts import Facts
 from services.scoring.domain.flags.states import REASONS, FlagState, Why
+from services.scoring.domain.goals import standing
 from services.scoring.domain.rules import load, read_default
 from services.scoring.domain.table import BASES, COLUMNS, STATES, IndicatorTable
-from shared.messages import AccountFields, Band, FlagReason
+from services.scoring.domain.usage import History, Signal, microseconds, usage_of
+from shared.messages import AccountFields, Band, FlagReason, Goal
 from tests.unit.scoring.domain.flags.factories import Account, of_seats
+from tests.unit.scoring.domain.goals_by_hand import stand
+from tests.unit.scoring.domain.test_goals import reported
 from tests.unit.scoring.factories import AS_OF, NOW, days_later
 
 NAN: Final = np.nan
@@ -58,6 +62,24 @@ class Life:
     days: tuple[int, int] = (0, 0)
     again: Account | None = None
     """What raises the next episode, where `raises` would be the same fact."""
+
+
+def promised(
+    values: Sequence[tuple[int, float]], *, days: int, due: int | None, target: float = 80
+) -> Account:
+    """A goal from 100 down to its target, so many days after it began; values by the day."""
+    start = AS_OF - timedelta(days=days)
+    one = Goal(
+        metric="time_to_invoice",
+        baseline=100,
+        target=target,
+        direction="down",
+        due=None if due is None else start + timedelta(days=due),
+    )
+    return Account(
+        fields=AccountFields(goals=(one,)),
+        goal_values=tuple(reported(start + timedelta(days=day), value) for day, value in values),
+    )
 
 
 DROP = account(trend=0.5, trend_z=-2)
@@ -200,6 +222,25 @@ LIVES: Final[Mapping[FlagReason, Life]] = {
         clears=contract(485),
         why=(Why.CONTRACT_ENDS, Why.CONTRACT_END_MOVED),
     ),
+    FlagReason.GOAL_MISSED: Life(
+        # A quarter of the way was due on day 50, and nothing had come; until noon of day 78.
+        raises=promised([(0, 100), (50, 100), (72, 100)], days=77, due=200),
+        edges={
+            "a day less": promised([(0, 100), (50, 100), (72, 100)], days=76, due=200),
+            "a fifth of the way": promised([(0, 100), (40, 100)], days=100, due=200),
+            "six days past its day": promised([(0, 100), (50, 90)], days=106, due=100),
+            "three months past its day": promised([(0, 100), (50, 90)], days=190, due=100),
+            "reached on its day": promised([(100, 80), (101, 90)], days=107, due=100),
+        },
+        unknown={
+            "values": promised([], days=107, due=100),
+            "day": promised([(0, 100), (50, 100)], days=100, due=None),
+        },
+        # On day 100 half of the way was due; it is a tenth of a point off the line.
+        holds=promised([(0, 100), (50, 100), (100, 90.1)], days=101, due=200),
+        clears=promised([(0, 100), (50, 100), (100, 90)], days=101, due=200),
+        why=(Why.GOAL_BEHIND, Why.GOALS_SETTLED),
+    ),
     FlagReason.EXPANSION_READY: Life(
         raises=account(seats(10), **of_seats(9, 10)),
         edges={
@@ -214,6 +255,19 @@ LIVES: Final[Mapping[FlagReason, Life]] = {
         clears=account(seats(10), **(of_seats(9, 10) | {"share_of_active_users": 0.79})),
         why=(Why.SEATS_FULL, Why.SEATS_FREE),
         days=(14, 28),
+    ),
+    FlagReason.GOAL_REACHED: Life(
+        # From noon of day 20 to noon of day 48.
+        raises=promised([(0, 100), (20, 80)], days=47, due=200),
+        edges={
+            "a day less": promised([(0, 100), (20, 80)], days=46, due=200),
+            "nearly": promised([(0, 100), (20, 80.1)], days=47, due=200),
+            "not without a break": promised([(0, 80), (20, 80.1), (21, 80)], days=47, due=200),
+        },
+        unknown={"values": promised([], days=47, due=200)},
+        clears=promised([(0, 100), (20, 80), (40, 81)], days=47, due=200),
+        why=(Why.GOAL_HELD, Why.GOAL_NOT_KEPT),
+        again=promised([(0, 100), (20, 80)], days=47, due=201),
     ),
 }
 
@@ -453,6 +507,47 @@ class TestAgainstPlainPython:
             assert judged.ends
 
 
+def _promises(accounts: int) -> list[tuple[tuple[Goal, ...], tuple[Signal, ...]]]:
+    """Of every third account one or two goals, and values of some."""
+    random = np.random.default_rng(11)
+    found = []
+    for _ in range(accounts):
+        goals = tuple(
+            Goal(
+                metric="a",
+                baseline=float(random.choice([0, 100])),
+                target=float(random.choice([0, 50, 100])),
+                direction="up" if random.random() < 0.5 else "down",
+                due=AS_OF - timedelta(days=int(random.choice([-100, -1, 0, 6, 7, 89, 90]))),
+            )
+            for _ in range(int(random.choice([0, 0, 1, 2])))
+        )
+        ages = random.permutation([0, 27, 28, 29, 100, 200])[: random.integers(4)].tolist()
+        values = tuple(
+            reported(AS_OF - timedelta(days=age), float(random.choice([0, 25, 50, 100])), "a")
+            for age in ages
+        )
+        found.append((goals, values))
+    return found
+
+
+PROMISES: Final = _promises(4_000)
+
+
+def _goals_say(index: int) -> dict[str, bool]:
+    goals, values = PROMISES[index]
+    told = sorted((one.at, one.value) for one in values)
+    missed = reached = False
+    for one in goals:
+        found = stand(one, None, told, as_of=AS_OF, now=NOW)
+        late = (AS_OF - one.due).days if one.due else -1
+        lags = found.days_behind is not None and found.days_behind >= 28
+        missed |= found.state == "missed" and 7 <= late < 90
+        missed |= not found.is_due and found.state != "reached" and lags
+        reached |= found.days_at_target is not None and found.days_at_target >= 28
+    return {"goal_missed": missed, "goal_reached": reached}
+
+
 def _random(rows: int) -> Seen:
     random = np.random.default_rng(7)
 
@@ -500,6 +595,12 @@ def _random(rows: int) -> Seen:
         stale=pick(0, 1) > 0,
         segment=pick(-1, 0, 1).astype(np.int64),
         segments=("small", "big"),
+        goals=standing(
+            [AccountFields(goals=goals) for goals, _ in PROMISES[:rows]],
+            usage_of([History(signals=values) for _, values in PROMISES[:rows]]).signals,
+            as_of=AS_OF,
+            now=microseconds(NOW),
+        ),
         milestones_used=True,
     )
     return Seen(table, facts)
@@ -520,6 +621,7 @@ def _wanted(row: Mapping[str, float], facts: Facts, index: int, as_of: int) -> s
     no_milestone = not row["milestones"] >= 1
     slow = row["tenure_days"] >= 14 and row["active_days_first_14"] < 3 > row["active_days_14"]
     unpaid = not row["payment_succeeded_since"] >= 1
+    goals = _goals_say(index)
     new, scored, lapsed = (row["state"] == code for code in range(3))
     says = {
         "churn_risk": scored and severity >= 2 and risk >= 0,
@@ -547,6 +649,8 @@ def _wanted(row: Mapping[str, float], facts: Facts, index: int, as_of: int) -> s
         ),
         "unhappy_feedback": scored and row["unhappy_users"] >= 1,
         "renewal_due": (scored or lapsed) and length >= 364 and -30 < left <= 120,
+        "goal_missed": goals["goal_missed"],
         "expansion_ready": scored and share >= 0.9 and severity == 0 and risk >= 0,
     }
+    says["goal_reached"] = (new or scored) and goals["goal_reached"]
     return {name for name, wanted in says.items() if wanted}

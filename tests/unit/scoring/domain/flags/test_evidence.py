@@ -23,6 +23,7 @@ from tests.unit.scoring.domain.flags.test_catalogue import (
     SLOW,
     account,
     contract,
+    promised,
 )
 from tests.unit.scoring.domain.flags.test_risk_and_silence import at_risk, silent
 from tests.unit.scoring.factories import AS_OF, NOW
@@ -116,6 +117,34 @@ def raised(reason: FlagReason, one: Account) -> tuple[tuple[Reason, ...], str]:
             "5 tickets in 28 days; usual are 1.4. A severe ticket has been open for 8 days.",
         ),
         (
+            FlagReason.GOAL_MISSED,
+            # 12 of 20 % on day 100, which was 2 days ago; past its day for 7 with that of A.
+            promised([(0, 100), (100, 88)], days=107, due=100),
+            "Time to invoice is down 12 % of the 20 % promised; it was due 21 February 2026.",
+        ),
+        (
+            FlagReason.GOAL_MISSED,
+            # Of the 20 % half were to be expected by day 100 of 200, which is day A.
+            promised([(0, 100), (50, 99.4)], days=100, due=200),
+            (
+                "Time to invoice is down 0.6 % of the 20 % promised; due 8 June 2026,"
+                " 10 % were to be expected by now."
+            ),
+        ),
+        (
+            FlagReason.GOAL_MISSED,
+            promised([(0, 100), (50, 104)], days=100, due=200),
+            (
+                "Time to invoice is up 4.0 %, not down the 20 % promised; due 8 June 2026,"
+                " 10 % were to be expected by now."
+            ),
+        ),
+        (
+            FlagReason.GOAL_REACHED,
+            promised([(0, 100), (20, 79)], days=60, due=200),
+            "Time to invoice is down 21 % of the 20 % promised: the goal is reached.",
+        ),
+        (
             FlagReason.UNHAPPY_FEEDBACK,
             account(unhappy_users=1, nps_mean=6.5, nps_answers=4, csat_answers=0),
             "The newest score of 1 user is low (mean NPS 6.5 of 4 answers).",
@@ -189,8 +218,9 @@ def test_the_stages_are_those_of_the_catalogue() -> None:
             "champion_lost",
             "support_strain",
             "unhappy_feedback",
+            "goal_missed",
         },
-        Stage.EXPAND: {"expansion_ready"},
+        Stage.EXPAND: {"expansion_ready", "goal_reached"},
         Stage.RENEW: {"churn_risk", "cancellation_intent", "payment_failed", "renewal_due"},
     }
 
@@ -210,7 +240,7 @@ def test_an_end_says_why_in_words() -> None:
 
 
 def test_good_news_carries_no_money_at_risk() -> None:
-    assert frozenset({FlagReason.EXPANSION_READY}) == OPPORTUNITIES
+    assert frozenset({FlagReason.EXPANSION_READY, FlagReason.GOAL_REACHED}) == OPPORTUNITIES
     assert value_told(FlagReason.EXPANSION_READY, 0.02, EURO) is None
     # 0.25 x 12 x 100
     assert value_told(FlagReason.RENEWAL_DUE, 0.25, EURO) == ValueAtRisk(
