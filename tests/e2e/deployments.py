@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
@@ -18,6 +18,7 @@ from tests.processes import PerennialProcess, free_port
 FAST = {
     "PERENNIAL_BACKFILL_SETTLE_SECONDS": "1",
     "PERENNIAL_SWEEP_INTERVAL_SECONDS": "0.2",
+    "PERENNIAL_REGISTER_SECONDS": "0.2",
     "PERENNIAL_DELIVERY_LEASE_SECONDS": "3",
     "PERENNIAL_DELIVERY_TIMEOUT_SECONDS": "1",
     "PERENNIAL_DELIVERY_RETRY_FIRST_SECONDS": "0.2",
@@ -72,6 +73,10 @@ class Deployment:
     def new_key(self, *scopes: str, source: str = "app") -> str:
         options = [option for scope in scopes for option in ("--scope", scope)]
         return self.cli("keys", "create", "--source", source, *options, "--plain").split()[-1]
+
+
+Deploy: TypeAlias = Callable[..., "asyncio.Future[Deployment]"]
+"""Starts a deployment with further environment variables."""
 
 
 def embedded(folder: Path, **environment: str) -> Deployment:

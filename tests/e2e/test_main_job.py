@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.conftest import Deploy
-from tests.e2e.deployments import Deployment, bearer, eventually, status_of
+from tests.e2e.deployments import Deploy, Deployment, bearer, eventually, status_of
 from tests.standins.mail import fake_mail
 from tests.standins.slack import Answer, Reset, fake_slack, rate_limited
 

@@ -13,8 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import Deploy
-from tests.e2e.deployments import Deployment, bearer, eventually, status_of
+from tests.e2e.deployments import Deploy, Deployment, bearer, eventually, status_of
 
 FILE = "contributor_activity.csv.gz"
 ROWS = 96_558

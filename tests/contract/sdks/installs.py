@@ -15,20 +15,21 @@ import pytest
 
 _HERE = Path(__file__).parent
 NODE = _HERE / "node"
-_NODE_LOCK = NODE / "package-lock.json"
-_NODE_MODULES = NODE / "node_modules"
 _CLOUDEVENTS = _HERE / "python" / "cloudevents2.txt"
 CLOUDEVENTS2 = _HERE / "python" / ".cloudevents2"
 _OLDEST_NODE = 18
 _LIMIT_SECONDS = 300.0
 
 
-def require_node() -> None:
-    """Skip loudly where the Node SDKs cannot run; fail where the run must be complete (CI=true)."""
+def require_node(
+    folder: Path = NODE, *, what: str = "the Node SDKs", oldest: int = _OLDEST_NODE
+) -> None:
+    """Skip loudly where it cannot run; fail where the run must be complete (CI=true)."""
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    missing = _why_no_node() or _install(_NODE_LOCK, _NODE_MODULES, command, folder=NODE)
+    lock, modules = folder / "package-lock.json", folder / "node_modules"
+    missing = _why_no_node(oldest) or _install(lock, modules, command, folder=folder)
     if missing is not None:
-        _go_without(f"the Node SDKs: {missing}")
+        _go_without(f"{what}: {missing}")
 
 
 def require_cloudevents2() -> None:
@@ -47,12 +48,12 @@ def _go_without(what: str) -> None:
     pytest.skip(f"SKIPPED {what}")
 
 
-def _why_no_node() -> str | None:
+def _why_no_node(oldest: int) -> str | None:
     if shutil.which("node") is None or shutil.which("npm") is None:
-        return f"no `node` and `npm` on the PATH (Node {_OLDEST_NODE} or newer)"
+        return f"no `node` and `npm` on the PATH (Node {oldest} or newer)"
     version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True)
-    if int(version.stdout.lstrip("v").partition(".")[0]) < _OLDEST_NODE:
-        return f"Node {_OLDEST_NODE} or newer is needed, not {version.stdout.strip()}"
+    if int(version.stdout.lstrip("v").partition(".")[0]) < oldest:
+        return f"Node {oldest} or newer is needed, not {version.stdout.strip()}"
     return None
 
 

@@ -7,9 +7,10 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.credentials import KeyRing, Scope, new_key
 from shared.lifecycle import serve
-from tests.integration.notifier.console_rig import FakeScoring, console_app
-from tests.integration.notifier.rig import Rig, open_rig
+from tests.integration.notifier.console_rig import FakeScoring, api_app, console_app
+from tests.integration.notifier.rig import NOW, Rig, open_rig
 from tests.standins.mail import FakeMail, fake_mail
 from tests.standins.slack import FakeSlack, fake_slack
 
@@ -36,6 +37,8 @@ async def rig(engine: AsyncEngine, slack: FakeSlack, mail: FakeMail) -> AsyncIte
 async def scoring() -> AsyncIterator[FakeScoring]:
     fake = FakeScoring()
     app = FastAPI()
+    app.add_api_route("/v1/accounts", fake.answer_list, response_model=None)
+    app.add_api_route("/v1/facets", fake.answer_facets, response_model=None)
     app.add_api_route("/v1/accounts/{path:path}", fake.answer, response_model=None)
     async with serve(app, host="127.0.0.1", port=0, name="scoring", grace_seconds=1) as port:
         fake.url = f"http://127.0.0.1:{port}"
@@ -48,3 +51,16 @@ async def console(rig: Rig, scoring: FakeScoring) -> AsyncIterator[httpx.AsyncCl
         transport = httpx.ASGITransport(console_app(rig, scoring, client))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
             yield opened
+
+
+@pytest.fixture
+async def api(rig: Rig) -> AsyncIterator[httpx.AsyncClient]:
+    """The JSON API, with a key that may do everything."""
+    ring, key = KeyRing(), new_key(source="crm", scopes=list(Scope), now=NOW)
+    ring.put(key.record)
+    transport = httpx.ASGITransport(api_app(rig, ring))
+    headers = {"Authorization": f"Bearer {key.secret}"}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://localhost", headers=headers
+    ) as opened:
+        yield opened

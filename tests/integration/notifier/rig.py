@@ -20,6 +20,7 @@ from services.notifier.channels.slack_webhook import open_slack_webhook
 from services.notifier.composers import composers
 from services.notifier.delivery import Sender
 from services.notifier.domain import calendar
+from services.notifier.domain.access import Role, Viewer
 from services.notifier.domain.attempts import Patience
 from services.notifier.domain.decisions import Timing
 from services.notifier.domain.people import Person, Roster
@@ -67,6 +68,11 @@ PATIENCE = Patience(
 ANNA = Person(address=OWNER, zone="Europe/Paris")
 # Nothing is waited for, so that a test can be short.
 AT_ONCE = Timing(wait=timedelta(0), interval=timedelta(0), debounce=timedelta(0))
+
+
+def boss(address: str) -> Viewer:
+    """Somebody who may act on everything."""
+    return Viewer(address=address, role=Role.ADMIN, way="local")
 
 
 def flag(**changes: object) -> Flag:

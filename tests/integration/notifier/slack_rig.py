@@ -11,7 +11,9 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.responses import PlainTextResponse
 
+from services.notifier import users
 from services.notifier.channels.slack_app import open_slack_app
+from services.notifier.domain.access import Role
 from services.notifier.domain.decisions import Timing
 from services.notifier.domain.people import Person
 from services.notifier.intervention_rows import AnyRow
@@ -19,7 +21,7 @@ from services.notifier.routes import Ways
 from services.notifier.slack_clicks import Clicks
 from services.notifier.slack_interactivity import PATH, Entrance, Interactivity
 from services.notifier.slack_work import Work
-from tests.integration.notifier.rig import AT_ONCE, NOW, OWNER, Rig, account, flag, open_rig
+from tests.integration.notifier.rig import AT_ONCE, NOW, OWNER, Rig, account, boss, flag, open_rig
 from tests.standins.slack import SIGNING_SECRET, TOKEN, FakeSlack, Shown
 from tests.standins.slack_limits import Payload
 from tests.standins.slack_presses import Sent, press, signed, submit
@@ -79,6 +81,8 @@ async def open_slack_rig(
         engine, more={"slack": app}, ways=Ways(slack_bot=True), people=PEOPLE, timing=timing
     ) as rig:  # fmt: skip
         stepping = rig.steps.stepping
+        async with engine.begin() as connection:
+            await users.add(connection, BEAS, Role.MANAGER, by=boss(OWNER), now=NOW)
         clicks = Clicks(
             work=Work(stepping=stepping),
             roster=stepping.staff.roster,

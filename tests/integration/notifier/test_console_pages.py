@@ -4,10 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, timedelta
-from decimal import Decimal
 from html import unescape
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -25,23 +23,17 @@ from services.notifier.tables import (
     deliveries,
     destinations,
     draws,
-    interventions,
     preferences,
     silences,
 )
-from shared.messages import Band, FlagReason, OutcomeKind, Stage, ValueAtRisk
+from shared.messages import Band, FlagReason, OutcomeKind, Stage
 from tests.integration.notifier.console_rig import FakeScoring, console_app
-from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, flag
+from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, boss, flag
 
 HOSTILE = '<!channel> & "x"\r\n<script>alert(1)</script>'
 ORIGIN = {"Origin": "http://localhost"}
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-
-
-async def names(console: httpx.AsyncClient, **wanted: str) -> list[str]:
-    page = (await console.get("/", params=wanted)).text
-    return re.findall(r'<th scope="row"><a href="/accounts/(\w+)"', page)
 
 
 async def text_of(console: httpx.AsyncClient, path: str) -> str:
@@ -53,51 +45,6 @@ async def text_of(console: httpx.AsyncClient, path: str) -> str:
 async def submit(console: httpx.AsyncClient, path: str, form: Mapping[str, Any]) -> tuple[int, str]:
     answer = await console.post(path, data=form, headers=ORIGIN)
     return answer.status_code, unescape(answer.text)
-
-
-async def test_the_list_shows_each_state_of_work(rig: Rig, console: httpx.AsyncClient) -> None:
-    ids = {}
-    for name in ("taken", "asleep", "late", "fresh"):
-        await rig.take(account(account_id=name, owner=None if name == "fresh" else OWNER))
-        await rig.take(flag(account=name, flag_id=name))
-    for row in await rig.interventions():
-        ids[row.account_id] = row.id
-    await rig.steps.acknowledge(ids["taken"], version=None, by="anna")
-    until = NOW + 3 * DAY
-    await rig.steps.snooze(ids["asleep"], version=None, until=until, reason="x", by="anna")
-    async with rig.engine.begin() as connection:
-        statement = update(interventions).where(interventions.c.id == ids["late"])
-        await connection.execute(statement.values(due_at=NOW - DAY))
-    assert set(await names(console)) == {"taken", "asleep", "late", "fresh"}
-    assert set(await names(console, show="open")) == {"late", "fresh"}
-    assert await names(console, show="acknowledged") == ["taken"]
-    assert await names(console, show="snoozed") == ["asleep"]
-    assert await names(console, show="overdue") == ["late"]
-    assert await names(console, show="snoozed", owner=FALLBACK) == []
-    assert await names(console, owner=FALLBACK) == ["fresh"]
-    front = await text_of(console, "/")
-    assert f"Unassigned: {FALLBACK} (1)" in front
-    assert re.search(r"<dt>Snoozed</dt><dd>1</dd>", front)
-    rig.hands.now = until
-    assert await names(console, show="snoozed") == []
-    assert "None of these" not in await text_of(console, "/?show=none of ours")
-
-
-async def test_a_page_of_the_list_begins_after_the_last_line_of_the_one_before(
-    rig: Rig, console: httpx.AsyncClient
-) -> None:
-    for number in range(6):
-        value = ValueAtRisk(amount=Decimal(number // 2), currency="EUR", basis="mrr")
-        await rig.take(flag(account=f"a{number}", flag_id=f"a{number}", value_at_risk=value))
-    rows = {row.account_id: row for row in await rig.interventions()}
-    everything = await names(console)
-    assert len(everything) == 6
-    for number, name in enumerate(everything):
-        last = rows[name]
-        rest = await names(console, priority=repr(last.priority), after=str(last.id))
-        assert rest == everything[number + 1 :]
-    assert "No more" in await text_of(console, f"/?priority=0&after={UUID(int=2**128 - 1)}")
-    assert (await console.get("/?after=x")).status_code == 422
 
 
 async def test_every_suppression_and_every_kind_is_in_words(
@@ -176,7 +123,7 @@ async def test_a_silence_is_added_listed_and_ended(rig: Rig, console: httpx.Asyn
     later = {"segment": "smb", "starts": "2026-06-02T00:00", "ends": "2026-06-03T00:00"}
     assert (await submit(console, "/silences", later | {"comment": "A move"}))[0] == 303
     raw = (await console.get("/silences")).text
-    assert "<script" not in raw
+    assert "<script>" not in raw
     active, coming = raw.index('<h2 id="active">'), raw.index('<h2 id="pending">')
     assert active < raw.index("Churn risk</th>") < coming < raw.index("A move")
     assert "8 Jun 2026, 12:00 UTC" in raw
@@ -224,7 +171,7 @@ async def test_a_silence_that_cannot_be_taken_is_explained(
 
 
 async def test_feedback_says_which_reasons_are_worth_having(
-    rig: Rig, console: httpx.AsyncClient
+    rig: Rig, console: httpx.AsyncClient, api: httpx.AsyncClient
 ) -> None:
     outcomes = [OutcomeKind.SAVED, *[OutcomeKind.FALSE_ALARM] * 3]
     for number in range(len(outcomes)):
@@ -237,13 +184,13 @@ async def test_feedback_says_which_reasons_are_worth_having(
         await rig.take(one)
     rig.hands.now += HOUR
     for row, outcome in zip(await rig.interventions(), outcomes, strict=True):
-        await rig.steps.close(row.id, version=None, outcome=outcome, note="x", by="anna")
+        await rig.steps.close(row.id, version=None, outcome=outcome, note="x", by=boss("anna"))
     await rig.take(flag(account="gone", flag_id="gone"))
     cleared = flag(account="gone", flag_id="gone", change="cleared", as_of=NOW + HOUR)
     await rig.take(cleared)
     rig.hands.now += HOUR
 
-    found = (await console.get("/v1/feedback")).json()
+    found = (await api.get("/api/v1/feedback")).json()
     assert (found["days"], found["total"]["endings"], found["total"]["by_system"]) == (90, 4, 1)
     # 1 saved of 1 + 3 false alarms; all of one person's, in 90 / 7 weeks.
     idle = found["reasons"]["seats_idle"]
@@ -263,9 +210,9 @@ async def test_feedback_says_which_reasons_are_worth_having(
     assert '<option value="seats_idle" selected>' in form
     assert "3 of 4 were false alarms" in form
     rig.hands.now += 8 * DAY
-    assert (await console.get("/v1/feedback?days=7")).json()["total"]["endings"] == 0
+    assert (await api.get("/api/v1/feedback?days=7")).json()["total"]["endings"] == 0
     assert "Nothing was closed" in await text_of(console, "/feedback?days=-5")
-    assert (await console.get("/v1/feedback?days=99999")).json()["days"] == 730
+    assert (await api.get("/api/v1/feedback?days=731")).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -388,7 +335,7 @@ async def test_playbooks_are_shown_and_why_their_files_are_refused(
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
             page = (await opened.get("/playbooks")).text
             people = (await opened.get("/people")).text
-    assert "<script" not in page
+    assert "<script>" not in page
     assert "<b>" not in page
     shown = unescape(page)
     for said in (

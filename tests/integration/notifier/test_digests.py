@@ -19,6 +19,7 @@ from tests.integration.notifier.rig import (
     OWNER,
     Rig,
     account,
+    boss,
     flag,
     open_rig,
 )
@@ -144,7 +145,7 @@ async def test_what_ended_before_the_digest_is_sent_is_not_in_it(
 async def test_unsubscribing_means_the_digest_by_mail_and_nothing_else(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         chosen = Preference(digest_at=ANNA.digest_at)
-        await preferences.save(connection, OWNER, chosen, by=OWNER, at=NOW)
+        await preferences.save(connection, OWNER, chosen, by=boss(OWNER), at=NOW)
         await preferences.prefer_digest(connection, OWNER.upper(), NOW)
     async with engine.connect() as connection:
         [(address, wanted)] = (await preferences.read_all(connection)).items()

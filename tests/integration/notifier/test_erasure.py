@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
+import httpx
 import msgspec
 import pytest
 from sqlalchemy import exists, select, text
@@ -41,7 +42,7 @@ from shared.messages import (
 from shared.outbox import Relay
 from tests.factories import batch_of, directory_change
 from tests.integration.notifier.queue_rig import Post
-from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, flag, open_rig
+from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, boss, flag, open_rig
 
 HOUR = timedelta(hours=1)
 ERASED = Erasure(erased_at=NOW + HOUR, flags_until=NOW + 2 * HOUR)
@@ -73,6 +74,13 @@ async def everything(rig: Rig) -> str:
             rows = await connection.execute(text(f"SELECT t::text FROM {table} AS t"))
             found.extend(f"{table}: {row[0]}" for row in rows)
     return "\n".join(found)
+
+
+def split(rows: str, start: str) -> tuple[str, str]:
+    """Those that begin so, and the others."""
+    lines = rows.splitlines()
+    ours = [line for line in lines if line.startswith(start)]
+    return "\n".join(ours), "\n".join(line for line in lines if not line.startswith(start))
 
 
 @pytest.mark.parametrize("header", [True, False], ids=["with its moment", "without"])
@@ -112,24 +120,29 @@ async def test_what_people_did_and_said_is_gone_too(rig: Rig) -> None:
     await rig.take(flag())
     (row,) = await rig.interventions()
     one = UUID(str(row.id))
-    await rig.steps.mark_task(one, 1, done=True, by="carla", key="secret-click")
-    await rig.steps.snooze(one, version=None, until=NOW + HOUR, reason="Their wedding", by="carla")
-    await rig.steps.reassign(one, version=None, owner="carla@vendor.example", by="carla")
+    await rig.steps.mark_task(one, 1, done=True, by=boss("carla"), key="secret-click")
+    await rig.steps.snooze(
+        one, version=None, until=NOW + HOUR, reason="Their wedding", by=boss("carla")
+    )
+    await rig.steps.reassign(one, version=None, owner="carla@vendor.example", by=boss("carla"))
     said = await rig.steps.say(
-        "acme", mood=Mood.BAD, note="They shouted", expires_at=NOW + 9 * HOUR, by="carla"
+        "acme", mood=Mood.BAD, note="They shouted", expires_at=NOW + 9 * HOUR, by=boss("carla")
     )
     assert isinstance(said, Sentiment)
     before = await everything(rig)
     # An erasure of flags up to an earlier moment takes what people said since, all the same.
     early = Erasure(erased_at=NOW + HOUR, flags_until=NOW)
     await erase(rig, erasure=early)
-    left = await everything(rig)
+    audited, left = split(await everything(rig), "notifier.audit: ")
     for gone in ("secret-click", "wedding", "carla", "shouted", "Read the reasons", OWNER):
         assert gone in before
         assert gone not in left
+    # Who did something stays, and when: to what, and how, is gone.
+    assert audited.count("carla") == audited.count("notifier.audit: ") == 4
+    assert "wedding" not in audited
     assert {row.status for row in await rig.interventions()} == {"closed"}
     refused = await rig.steps.correct(
-        one, version=None, outcome=OutcomeKind.SAVED, note="", by="carla"
+        one, version=None, outcome=OutcomeKind.SAVED, note="", by=boss("carla")
     )
     assert refused == NotTaken(refusal=Refusal.UNKNOWN)
 
@@ -179,7 +192,9 @@ async def test_an_erasure_flags_and_people_at_once_wait_for_each_other_in_one_or
                     )
                 ),
                 *(
-                    rig.steps.reassign(one, version=None, owner=f"p{number}@x.example", by="a")
+                    rig.steps.reassign(
+                        one, version=None, owner=f"p{number}@x.example", by=boss("a")
+                    )
                     for one in ids
                 ),
             )
@@ -310,3 +325,23 @@ async def test_what_was_under_way_when_it_was_erased_is_not_remembered(
         await rig.send_all()
         assert len(post.taken) == 1
         assert "notices" not in await everything(rig)
+
+
+async def test_views_and_notes_that_name_it_are_gone_and_no_note_comes_after(
+    rig: Rig, api: httpx.AsyncClient
+) -> None:
+    await rig.take(account(), account(account_id="globex", name="Globex"))
+    for name, query in (("Theirs", "q=acme%20LTD"), ("Acme Ltd", "band=watch"), ("Big", "q=glob")):
+        saved = await api.post("/api/v1/views", json={"name": name, "query": query})
+        assert saved.status_code == 200
+    said = await api.post("/api/v1/accounts/acme/notes", json={"text": "Acme Ltd is merging"})
+    assert said.status_code == 200
+    await erase(rig)
+    left = (await everything(rig)).casefold()
+    for gone in ("acme ltd", "acme+ltd", "merging"):
+        assert gone not in left
+    views = (await api.get("/api/v1/views")).json()["views"]
+    assert [(one["name"], one["query"]) for one in views] == [("Big", "q=glob")]
+    rig.hands.now += 4 * HOUR
+    late = await api.post("/api/v1/accounts/acme/notes", json={"text": "They were called Acme"})
+    assert (late.status_code, late.json()["code"]) == (404, "unknown_account")

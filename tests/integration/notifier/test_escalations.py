@@ -12,7 +12,7 @@ from services.notifier.domain.policy import NotifyReason
 from services.notifier.domain.silences import Matchers, Silence
 from services.notifier.routes import Ways
 from tests.integration.notifier.queue_rig import Post
-from tests.integration.notifier.rig import NOW, OWNER, Rig, account, flag, open_rig
+from tests.integration.notifier.rig import NOW, OWNER, Rig, account, boss, flag, open_rig
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -52,7 +52,7 @@ async def test_a_step_that_a_snooze_kept_back_comes_after_it(rig: Rig, post: Pos
     await rig.send_all()
     await rig.pass_time(DAY)
     (row,) = await rig.interventions()
-    await rig.steps.snooze(row.id, version=None, until=NOW + 2 * DAY, reason="fair", by=OWNER)
+    await rig.steps.snooze(row.id, version=None, until=NOW + 2 * DAY, reason="fair", by=boss(OWNER))
     await rig.send_all()
     assert steps(post) == 0
     await rig.pass_time(DAY)  # The snooze ends on Wednesday: the owner is reminded on Thursday.
@@ -79,7 +79,7 @@ async def test_a_step_that_is_silenced_before_it_is_sent_comes_after_it(
         created_at=NOW,
     )
     async with rig.engine.begin() as connection:
-        assert await silences.add(connection, quiet, now=rig.hands.now) is None
+        assert await silences.add(connection, quiet, by=boss(OWNER), now=rig.hands.now) is None
     await rig.send_all()
     assert steps(post) == 0
     await rig.take(flag(change="updated", as_of=NOW + DAY))

@@ -23,6 +23,7 @@ from tests.integration.notifier.rig import (
     OWNER,
     Rig,
     account,
+    boss,
     flag,
     open_rig,
 )
@@ -75,9 +76,9 @@ async def test_a_person_sees_at_once_what_they_did_and_hears_nothing(rig: Rig, p
     await rig.take(flag())
     await rig.send_all()
     (row,) = await rig.interventions()
-    await rig.steps.acknowledge(row.id, version=row.version, by=OWNER)
+    await rig.steps.acknowledge(row.id, version=row.version, by=boss(OWNER))
     await rig.send_all()
-    await rig.steps.close(row.id, version=None, outcome=OutcomeKind.SAVED, note="", by=OWNER)
+    await rig.steps.close(row.id, version=None, outcome=OutcomeKind.SAVED, note="", by=boss(OWNER))
     await rig.send_all()
     assert [one.why for one in post.taken] == [
         NotifyReason.FIRST,
@@ -94,7 +95,7 @@ async def test_a_snoozed_intervention_is_told_once_when_the_snooze_ends(
     await rig.take(flag())
     await rig.send_all()
     (row,) = await rig.interventions()
-    await rig.steps.snooze(row.id, version=None, until=NOW + 2 * DAY, reason="fair", by=OWNER)
+    await rig.steps.snooze(row.id, version=None, until=NOW + 2 * DAY, reason="fair", by=boss(OWNER))
     await rig.send_all()
     await rig.pass_time(DAY)
     await rig.take(flag(change="updated", as_of=NOW + DAY))
@@ -110,7 +111,7 @@ async def test_what_clears_in_a_snooze_is_closed_quietly(rig: Rig, post: Post) -
     await rig.take(flag())
     await rig.send_all()
     (row,) = await rig.interventions()
-    await rig.steps.snooze(row.id, version=None, until=NOW + 2 * DAY, reason="fair", by=OWNER)
+    await rig.steps.snooze(row.id, version=None, until=NOW + 2 * DAY, reason="fair", by=boss(OWNER))
     await rig.take(flag(change="cleared", as_of=NOW + HOUR))
     await rig.pass_time(2 * DAY)
     await rig.send_all()

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier import store
 from services.notifier.app import run
+from services.notifier.domain.access import SignIn
 from services.notifier.settings import NotifierSettings
 from services.notifier.tables import accounts, deliveries
 from shared.errors import Misconfigured
@@ -199,9 +200,9 @@ async def test_a_flag_on_the_log_reaches_slack_and_mail_once(
 async def test_it_refuses_to_publish_the_console(
     database_url: str, log: PostgresLog, frame: Frame
 ) -> None:
-    with pytest.raises(Misconfigured, match="PERENNIAL_CONSOLE_PASSWORD"):
+    with pytest.raises(Misconfigured, match="PERENNIAL_CONSOLE_SIGN_IN"):
         await run(
-            NotifierSettings(perennial_host="0.0.0.0"),
+            NotifierSettings(perennial_host="0.0.0.0", perennial_console_sign_in=SignIn.OPEN),
             log=log,
             database_url=database_url,
             scoring_key="k",

@@ -6,7 +6,7 @@ from uuid import uuid4
 from services.notifier import erasure, silences
 from services.notifier.domain.silences import Matchers, Refused, Silence
 from shared.messages import Erasure
-from tests.integration.notifier.rig import NOW, OWNER, Rig, account, flag
+from tests.integration.notifier.rig import NOW, OWNER, Rig, account, boss, flag
 from tests.standins.slack import FakeSlack
 
 HOUR = timedelta(hours=1)
@@ -26,7 +26,7 @@ def silence(**matchers: str) -> Silence:
 
 async def add(rig: Rig, one: Silence) -> Refused | None:
     async with rig.engine.begin() as connection:
-        return await silences.add(connection, one, now=NOW)
+        return await silences.add(connection, one, by=boss(OWNER), now=NOW)
 
 
 async def test_what_is_silenced_is_told_once_it_is_over_and_stored_until_then(
@@ -50,13 +50,13 @@ async def test_expiring_a_silence_lets_the_clock_look_at_once(rig: Rig, slack: F
     await rig.take(account())
     await rig.take(flag())
     async with rig.engine.begin() as connection:
-        assert await silences.expire(connection, one.id, now=NOW)
+        assert await silences.expire(connection, one.id, by=boss(OWNER), now=NOW)
     await rig.pass_time(timedelta(0))
     await rig.send_all()
     assert len(slack.posted) == 1
     async with rig.engine.begin() as connection:
-        assert not await silences.expire(connection, one.id, now=NOW)
-        assert not await silences.expire(connection, uuid4(), now=NOW)
+        assert not await silences.expire(connection, one.id, by=boss(OWNER), now=NOW)
+        assert not await silences.expire(connection, uuid4(), by=boss(OWNER), now=NOW)
 
 
 async def test_a_silence_of_another_account_keeps_nothing_quiet(rig: Rig, slack: FakeSlack) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.notifier.slack_interactivity import PATH
 from services.notifier.tables import timeline
 from shared.messages import Band
-from tests.integration.notifier.rig import AT_ONCE, NOW, OWNER, flag
+from tests.integration.notifier.rig import AT_ONCE, NOW, OWNER, boss, flag
 from tests.integration.notifier.slack_rig import BEA, BEAS, SlackRig, open_slack_rig
 from tests.standins.slack import FakeSlack, Hang, refused
 from tests.standins.slack_presses import press, signed, submit
@@ -123,7 +123,7 @@ async def test_a_replay_after_it_was_undone_does_not_do_it_again(rig: SlackRig) 
     sent = signed(press(await rig.tell(), "snooze", user="U0ANNA", choose="1d"), at=NOW)
     await rig.ask(sent)
     row = await rig.intervention()
-    await rig.rig.steps.wake(row.id, version=row.version, by=BEAS)
+    await rig.rig.steps.wake(row.id, version=row.version, by=boss(BEAS))
     assert (await rig.ask(sent)).status_code == 200
     assert (await rig.intervention()).snoozed_until is None
     assert rig.slack.whispered == []

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.notifier.app import run
+from services.notifier.domain.access import SignIn
 from services.notifier.settings import NotifierSettings
 from services.notifier.slack_interactivity import PATH
 from shared.lifecycle import Frame
@@ -47,7 +48,7 @@ async def test_a_click_reaches_the_notifier_beside_its_console(
         slack_signing_secret=SecretStr(SIGNING_SECRET),
         slack_webhook_url=SecretStr(slack.url),
         perennial_slack_api_url=slack.api_url,
-        perennial_console_password=SecretStr("correct horse"),
+        perennial_console_sign_in=SignIn.LOCAL,
         perennial_scoring_url="http://127.0.0.1:1",
         perennial_team_file=team,
         perennial_group_wait_seconds=0,
@@ -79,7 +80,7 @@ async def test_a_click_reaches_the_notifier_beside_its_console(
     # As Slack asks: by a name that the console does not answer to, from another site, unknown.
     strange = {"host": "hooks.vendor.example", "origin": "https://slack.com"}
     async with httpx.AsyncClient(base_url=settings.console_url) as client:
-        assert (await client.get("/")).status_code == 401
+        assert (await client.get("/")).status_code == 303
         answer = await client.post(PATH, content=sent.body, headers=sent.headers | strange)
         assert (answer.status_code, answer.content) == (200, b"")
         forged = sent.headers | {"x-slack-signature": "v0=00"}

@@ -19,7 +19,7 @@ from services.notifier.stepping import Changed, NotTaken
 from services.notifier.steps import Steps, Wall
 from services.notifier.tables import metadata, outbox, requests, timeline
 from shared.messages import OutcomeEvent, OutcomeKind, decode
-from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, flag, open_rig
+from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, boss, flag, open_rig
 
 BEN = "ben@vendor.example"
 DAY = timedelta(days=1)
@@ -85,26 +85,26 @@ async def everything(rig: Rig) -> list[str]:
 
 
 def acknowledge(steps: Steps, one: UUID, key: str | None) -> Awaitable[Changed]:
-    return steps.acknowledge(one, version=None, by="anna", key=key)
+    return steps.acknowledge(one, version=None, by=boss("anna"), key=key)
 
 
 def snooze(steps: Steps, one: UUID, key: str | None) -> Awaitable[Changed]:
     return steps.snooze(
-        one, version=None, until=NOW + 5 * DAY, reason="on holiday", by="anna", key=key
+        one, version=None, until=NOW + 5 * DAY, reason="on holiday", by=boss("anna"), key=key
     )
 
 
 def reassign(steps: Steps, one: UUID, key: str | None) -> Awaitable[Changed]:
-    return steps.reassign(one, version=None, owner=BEN, by="anna", key=key)
+    return steps.reassign(one, version=None, owner=BEN, by=boss("anna"), key=key)
 
 
 def do_task(steps: Steps, one: UUID, key: str | None) -> Awaitable[Changed]:
-    return steps.mark_task(one, 1, done=True, by="anna", key=key)
+    return steps.mark_task(one, 1, done=True, by=boss("anna"), key=key)
 
 
 def close(steps: Steps, one: UUID, key: str | None) -> Awaitable[Changed]:
     return steps.close(
-        one, version=None, outcome=OutcomeKind.SAVED, note="Trained", by="anna", key=key
+        one, version=None, outcome=OutcomeKind.SAVED, note="Trained", by=boss("anna"), key=key
     )
 
 
@@ -119,23 +119,33 @@ STEPS = [
 
 async def test_a_life_from_the_first_step_to_the_corrected_outcome(rig: Rig) -> None:
     one = await open_one(rig)
-    seen = done(await rig.steps.acknowledge(one, version=1, by="anna"))
+    seen = done(await rig.steps.acknowledge(one, version=1, by=boss("anna")))
     until = Wall(day=TOMORROW.date(), at=time(9))
     seen = done(
-        await rig.steps.snooze(one, version=seen.version, until=until, reason="ill", by="anna")
+        await rig.steps.snooze(
+            one, version=seen.version, until=until, reason="ill", by=boss("anna")
+        )
     )
-    seen = done(await rig.steps.wake(one, version=seen.version, by="anna"))
-    seen = done(await rig.steps.reassign(one, version=seen.version, owner=BEN, by="anna"))
-    seen = done(await rig.steps.mark_task(one, 1, done=True, by=BEN))
-    seen = done(await rig.steps.mark_task(one, 1, done=False, by=BEN))
+    seen = done(await rig.steps.wake(one, version=seen.version, by=boss("anna")))
+    seen = done(await rig.steps.reassign(one, version=seen.version, owner=BEN, by=boss("anna")))
+    seen = done(await rig.steps.mark_task(one, 1, done=True, by=boss(BEN)))
+    seen = done(await rig.steps.mark_task(one, 1, done=False, by=boss(BEN)))
     seen = done(
         await rig.steps.close(
-            one, version=seen.version, outcome=OutcomeKind.SAVED, note="\0Trained\r\nthem", by=BEN
+            one,
+            version=seen.version,
+            outcome=OutcomeKind.SAVED,
+            note="\0Trained\r\nthem",
+            by=boss(BEN),
         )
     )
     seen = done(
         await rig.steps.correct(
-            one, version=seen.version, outcome=OutcomeKind.CHURNED, note="Left in May", by="anna"
+            one,
+            version=seen.version,
+            outcome=OutcomeKind.CHURNED,
+            note="Left in May",
+            by=boss("anna"),
         )
     )
     assert (seen.version, seen.revision, seen.note) == (9, 2, "Left in May")
@@ -187,7 +197,7 @@ async def test_two_people_who_saw_the_same_page_do_not_both_close_it(rig: Rig) -
     one = await open_one(rig)
 
     def closing(outcome: OutcomeKind) -> Awaitable[Changed]:
-        return rig.steps.close(one, version=1, outcome=outcome, note="x", by="anna")
+        return rig.steps.close(one, version=1, outcome=outcome, note="x", by=boss("anna"))
 
     both = await asyncio.gather(closing(OutcomeKind.SAVED), closing(OutcomeKind.CHURNED))
     refused = [changed.refusal for changed in both if isinstance(changed, NotTaken)]
@@ -199,7 +209,8 @@ async def test_people_and_flags_at_once_leave_whole_versions(rig: Rig) -> None:
     one = await open_one(rig)
     flags = [flag(change="updated", as_of=NOW + timedelta(minutes=n)) for n in range(1, 6)]
     people = [
-        rig.steps.reassign(one, version=None, owner=f"p{n}@x.example", by="a") for n in range(5)
+        rig.steps.reassign(one, version=None, owner=f"p{n}@x.example", by=boss("a"))
+        for n in range(5)
     ]
     await asyncio.gather(rig.take(*flags), *people)
     (row,) = await rig.interventions()
@@ -221,14 +232,14 @@ async def test_what_is_refused_writes_nothing_and_may_be_tried_again(rig: Rig) -
     one = await open_one(rig)
     before = await everything(rig)
     refused = await rig.steps.close(
-        one, version=1, outcome=OutcomeKind.CHURNED, note=" \n", by="anna", key="form-1"
+        one, version=1, outcome=OutcomeKind.CHURNED, note=" \n", by=boss("anna"), key="form-1"
     )
     assert refused == NotTaken(
         refusal=Refusal.NOTE_MISSING, intervention=getattr(refused, "intervention", None)
     )
     assert await everything(rig) == before
     again = await rig.steps.close(
-        one, version=1, outcome=OutcomeKind.CHURNED, note="Left", by="anna", key="form-1"
+        one, version=1, outcome=OutcomeKind.CHURNED, note="Left", by=boss("anna"), key="form-1"
     )
     assert done(again).outcome is OutcomeKind.CHURNED
 
@@ -271,7 +282,7 @@ async def test_a_snooze_ends_at_wall_time_of_the_owner(
     one = await open_one(paris)
     seen = done(
         await paris.steps.snooze(
-            one, version=1, until=Wall(day=day, at=at), reason="ill", by="anna"
+            one, version=1, until=Wall(day=day, at=at), reason="ill", by=boss("anna")
         )
     )
     assert seen.snooze is not None
@@ -282,16 +293,16 @@ async def test_tasks_come_with_the_playbook_and_go_with_the_owner(rig: Rig) -> N
     one = await open_one(rig)
     first, second = await tasks_of(rig, one)
     assert {first.owner, second.owner} == {OWNER}
-    seen = done(await rig.steps.mark_task(one, 1, done=True, by="anna"))
+    seen = done(await rig.steps.mark_task(one, 1, done=True, by=boss("anna")))
     assert (seen.status, seen.acknowledged_by) == ("acknowledged", "anna")
     assert rig.metrics.ack_seconds._sum.get() == 0
-    again = await rig.steps.mark_task(one, 1, done=True, by="ben")
+    again = await rig.steps.mark_task(one, 1, done=True, by=boss("ben"))
     assert isinstance(again, NotTaken)
     assert again.refusal is Refusal.UNCHANGED
     done(await reassign(rig.steps, one, None))
     first, second = await tasks_of(rig, one)
     assert (first.owner, first.done_by, second.owner) == (OWNER, "anna", BEN)
-    nothing = await rig.steps.mark_task(one, 3, done=True, by="anna")
+    nothing = await rig.steps.mark_task(one, 3, done=True, by=boss("anna"))
     assert isinstance(nothing, NotTaken)
     assert nothing.refusal is Refusal.UNKNOWN
 
@@ -316,7 +327,7 @@ async def test_each_episode_has_its_own_tasks(rig: Rig) -> None:
 async def test_only_an_address_can_be_given_work(rig: Rig) -> None:
     one = await open_one(rig)
     for owner in ("", "Anna", "a@b\r\nBcc: c@d"):
-        refused = await rig.steps.reassign(one, version=1, owner=owner, by="anna")
+        refused = await rig.steps.reassign(one, version=1, owner=owner, by=boss("anna"))
         assert isinstance(refused, NotTaken)
         assert refused.refusal is Refusal.OWNER_MISSING
 

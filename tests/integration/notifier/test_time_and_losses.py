@@ -25,7 +25,7 @@ from shared.messages import (
     ValueAtRisk,
     decode,
 )
-from tests.integration.notifier.rig import NOW, OWNER, Rig, account, flag, open_rig
+from tests.integration.notifier.rig import NOW, OWNER, Rig, account, boss, flag, open_rig
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -69,7 +69,7 @@ def at(days: float, **fields: object) -> AccountRecord:
 
 async def test_a_snooze_over_what_was_cleared_closes_it_quietly(rig: Rig) -> None:
     one = await open_one(rig)
-    await rig.steps.snooze(one, version=1, until=NOW + 5 * DAY, reason="ill", by="anna")
+    await rig.steps.snooze(one, version=1, until=NOW + 5 * DAY, reason="ill", by=boss("anna"))
     await rig.take(flag(change="cleared", as_of=NOW + HOUR))
     await rig.pass_time(5 * DAY - HOUR)
     (row,) = await rig.interventions()
@@ -83,7 +83,7 @@ async def test_a_snooze_over_what_was_cleared_closes_it_quietly(rig: Rig) -> Non
 
 async def test_a_snooze_over_what_still_stands_is_told_of_once(rig: Rig) -> None:
     one = await open_one(rig)
-    await rig.steps.snooze(one, version=1, until=NOW + 5 * DAY, reason="ill", by="anna")
+    await rig.steps.snooze(one, version=1, until=NOW + 5 * DAY, reason="ill", by=boss("anna"))
     for _ in range(3):
         await rig.pass_time(5 * DAY)
     (row,) = await rig.interventions()
@@ -93,7 +93,7 @@ async def test_a_snooze_over_what_still_stands_is_told_of_once(rig: Rig) -> None
 
 async def test_work_that_nobody_touches_is_open_again_in_a_new_round(rig: Rig) -> None:
     one = await open_one(rig)
-    await rig.steps.acknowledge(one, version=1, by="anna")
+    await rig.steps.acknowledge(one, version=1, by=boss("anna"))
     # Seven working days after Monday, 1 June, 12:00 are Wednesday, 10 June, 12:00.
     await rig.pass_time(9 * DAY - HOUR)
     assert (await rig.interventions())[0].status == "acknowledged"
@@ -105,7 +105,7 @@ async def test_work_that_nobody_touches_is_open_again_in_a_new_round(rig: Rig) -
 
 async def test_two_replicas_that_look_at_once_let_a_snooze_end_once(rig: Rig) -> None:
     one = await open_one(rig)
-    await rig.steps.snooze(one, version=1, until=NOW + DAY, reason="ill", by="anna")
+    await rig.steps.snooze(one, version=1, until=NOW + DAY, reason="ill", by=boss("anna"))
     rig.hands.now += DAY
     await rig.clockwork.look_once()
     await rig.clockwork.look_once()
@@ -145,13 +145,43 @@ async def test_an_owners_work_is_read_from_an_index_in_its_order(rig: Rig) -> No
     assert "Sort" not in plan
 
 
+@pytest.mark.parametrize(
+    ("index", "columns"),
+    [
+        (
+            "open_interventions_by_owner",
+            (
+                "owner, id, priority, type, reason, status, severity, held_out, due_at, opened_at,"
+                " recovered_at, snoozed_until, snooze_ended_at"
+            ),
+        ),
+        (
+            "one_open_intervention",
+            "account_id, severity, held_out, value_amount, value_currency",
+        ),
+    ],
+)
+async def test_open_work_is_counted_and_summed_without_reading_rows(
+    rig: Rig, index: str, columns: str
+) -> None:
+    await open_one(rig)
+    query = (
+        f"EXPLAIN SELECT {columns} FROM notifier.interventions WHERE status <> 'closed' ORDER BY 1"
+    )
+    async with rig.engine.begin() as connection:
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        await connection.execute(text("SET LOCAL enable_bitmapscan = off"))
+        plan = "\n".join(str(row[0]) for row in await connection.execute(text(query)))
+    assert f"Index Only Scan using {index}" in plan
+
+
 async def say(rig: Rig, mood: Mood, *, days: int = 30, key: str | None = None) -> Sentiment:
     said = await rig.steps.say(
         "acme",
         mood=mood,
         note="They are angry",
         expires_at=rig.hands.now + days * DAY,
-        by="anna",
+        by=boss("anna"),
         key=key,
     )
     assert isinstance(said, Sentiment), said
@@ -212,7 +242,7 @@ async def test_a_sentiment_is_refused(
 ) -> None:
     await rig.take(account())
     said = await rig.steps.say(
-        account_id, mood=Mood.BAD, note=note, expires_at=NOW + days * DAY, by="anna", key="k"
+        account_id, mood=Mood.BAD, note=note, expires_at=NOW + days * DAY, by=boss("anna"), key="k"
     )
     assert said == NotTaken(refusal=refusal)
     assert await rig.interventions() == []
@@ -237,7 +267,7 @@ async def test_an_account_that_leaves_is_to_be_won_back_once(rig: Rig) -> None:
     assert await kinds(rig) == ["opened", "account_lost", "opened"]
 
     closed = await rig.steps.close(
-        UUID(str(mine.id)), version=1, outcome=OutcomeKind.CHURNED, note="Gone", by="anna"
+        UUID(str(mine.id)), version=1, outcome=OutcomeKind.CHURNED, note="Gone", by=boss("anna")
     )
     assert not isinstance(closed, NotTaken)
     await rig.take(at(3, status="churned", churned_at=date(2026, 6, 1), seats=2))

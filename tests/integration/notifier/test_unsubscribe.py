@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.notifier.console.door import Door
 from services.notifier.console.guard import Guard
 from services.notifier.console.pages import load_assets
 from services.notifier.console.unsubscribe import Unsubscribing
+from services.notifier.domain.access import SignIn
 from services.notifier.unsubscribe import VALID_FOR, Links, key_of
 from shared.database import open_engine
 from tests.integration.notifier.console_rig import Markup
@@ -65,7 +66,14 @@ async def opened(engine: AsyncEngine, preferences: Preferences) -> AsyncIterator
     console = Guard(
         app=FastAPI(),
         hosts=frozenset({"localhost"}),
-        password=SecretStr("long-enough"),
+        door=Door(
+            engine=engine,
+            clock=lambda: NOW,
+            mode=SignIn.LOCAL,
+            may_be_open=False,
+            is_https=False,
+            key=b"k",
+        ),
         explain=assets.explain,
     )
     app = Unsubscribing(
@@ -183,9 +191,11 @@ async def test_other_methods_are_refused(
     assert preferences.told == []
 
 
-async def test_everything_else_still_asks_for_the_password(anybody: httpx.AsyncClient) -> None:
-    for path in ("/", "/static/console.css", "/unsubscribe", "/deliveries"):
-        assert (await anybody.get(path)).status_code == 401
+async def test_everything_else_still_asks_for_a_sign_in(anybody: httpx.AsyncClient) -> None:
+    for path in ("/", "/unsubscribe", "/deliveries"):
+        answer = await anybody.get(path)
+        assert answer.status_code == 303
+        assert answer.headers["location"].startswith("/sign-in")
 
 
 async def test_the_page_runs_nothing_and_tells_nobody_its_address(

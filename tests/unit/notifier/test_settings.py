@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.notifier.app import check
+from services.notifier.domain.access import SignIn
 from services.notifier.domain.people import is_mail_address
 from services.notifier.settings import NotifierSettings
 from shared.errors import Misconfigured
@@ -24,7 +25,7 @@ from shared.settings import read
         ("PERENNIAL_MAIL_FROM", "not an address"),
         ("PERENNIAL_FALLBACK_OWNER", "lead@x\r\nBcc: y@z"),
         ("PERENNIAL_CONSOLE_URL", "javascript:alert(1)"),
-        ("PERENNIAL_CONSOLE_PASSWORD", "short"),
+        ("PERENNIAL_CONSOLE_SIGN_IN", "shut"),
         ("PERENNIAL_DELIVERY_LEASE_SECONDS", "20"),
     ],
 )
@@ -49,17 +50,67 @@ def test_slacks_api_may_be_elsewhere_for_tests(url: str) -> None:
     assert NotifierSettings(perennial_slack_api_url=url).perennial_slack_api_url in (url, url[:-1])
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "console.example"])
-def test_the_console_is_not_open_to_others_without_a_password(host: str) -> None:
-    with pytest.raises(Misconfigured, match="PERENNIAL_CONSOLE_PASSWORD"):
-        check(NotifierSettings(perennial_host=host))
-    password: Any = "correct horse"
-    check(NotifierSettings(perennial_host=host, perennial_console_password=password))
+@pytest.mark.parametrize(
+    "reach",
+    [
+        {"perennial_host": "0.0.0.0"},
+        {"perennial_host": "192.168.1.5", "perennial_console_url": "https://c.example"},
+        pytest.param({"perennial_console_url": "https://c.example"}, id="a proxy before loopback"),
+    ],
+)
+def test_the_console_is_never_open_to_others(reach: dict[str, Any]) -> None:
+    with pytest.raises(Misconfigured, match="PERENNIAL_CONSOLE_SIGN_IN is open"):
+        check(NotifierSettings(perennial_console_sign_in="open", **reach))
+    settings = NotifierSettings(**reach)
+    check(settings)
+    assert not settings.is_private
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_this_machine_needs_no_password(host: str) -> None:
-    check(NotifierSettings(perennial_host=host))
+@pytest.mark.parametrize("mode", list(SignIn)[:3])
+def test_this_machine_may_be_open(host: str, mode: SignIn) -> None:
+    settings = NotifierSettings(perennial_host=host, perennial_console_sign_in=mode)
+    check(settings)
+    assert settings.is_private
+
+
+@pytest.mark.parametrize("mode", ["auto", "local"])
+def test_passwords_are_not_sent_in_plain_text(mode: Any) -> None:
+    url: dict[str, Any] = {"perennial_console_url": "http://console.example"}
+    with pytest.raises(Misconfigured, match="https://"):
+        check(NotifierSettings(perennial_console_sign_in=mode, **url))
+
+
+def test_a_provider_is_named_or_not_asked_for() -> None:
+    known: dict[str, Any] = {"perennial_oidc_issuer": "https://id.example"}
+    with pytest.raises(Misconfigured, match="PERENNIAL_OIDC_CLIENT_ID"):
+        check(NotifierSettings(perennial_console_sign_in="oidc", **known))
+    with pytest.raises(Misconfigured, match="PERENNIAL_CONSOLE_SIGN_IN"):
+        check(NotifierSettings(**known))
+    known["perennial_oidc_client_id"] = "perennial"
+    check(NotifierSettings(perennial_console_sign_in="oidc", **known))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"perennial_oidc_issuer": "http://id.example"}, "https://"),
+        ({"perennial_oidc_role_claim": "groups"}, "belong together"),
+        ({"perennial_oidc_roles": '{"a": "admin"}'}, "belong together"),
+        ({"perennial_oidc_role_claim": "g", "perennial_oidc_roles": '{"a": "boss"}'}, "must be"),
+        ({"perennial_oidc_role_claim": "g", "perennial_oidc_roles": '["admin"]'}, "must be"),
+        (
+            {
+                "perennial_oidc_client_secret": "x",
+                "perennial_oidc_client_secret_file": "/run/secrets/x",
+            },
+            "set one of them",
+        ),
+    ],
+)
+def test_what_is_wrong_about_a_provider_ends_the_start(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        NotifierSettings(**changes)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.unit.notifier.factories import item, message, reason
     [
         ("churn_risk", "Churn risk"),
         ("expansion_ready", "Ready to expand"),
-        pytest.param("goal_missed", "Goal missed", id="one of a newer version"),
+        pytest.param("goal_dropped", "Goal dropped", id="one of a newer version"),
     ],
 )
 def test_a_reason_has_its_title(name: str, title: str) -> None:

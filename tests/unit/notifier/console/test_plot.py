@@ -46,13 +46,6 @@ def test_no_use_is_an_empty_axis() -> None:
     assert made.panels[0].lines[-1].text == "2"
 
 
-def test_of_marks_that_lie_close_the_newest_is_named() -> None:
-    raised = [LAST - timedelta(days=ago) for ago in (0, 3, 60, 170, 170, 400)]
-    made = plot([], last=LAST, width=960, raised=raised)
-    # 908 / 180 = 5 a day: 3 days are 15, a name takes 80; 170 days ago stands the title.
-    assert [mark.text for mark in made.marks] == ["", "1 May", "", "30 Jun"]
-
-
 def test_narrow_plots_have_fewer_month_names() -> None:
     wide, narrow = (plot([], last=LAST, width=width) for width in (960, 200))
     assert len(narrow.months) < len(wide.months)

@@ -17,5 +17,6 @@ def test_titles_are_told_apart_and_short() -> None:
 
 def test_only_growth_is_an_opportunity() -> None:
     assert [reason for reason in FlagReason if is_opportunity(reason)] == [
-        FlagReason.EXPANSION_READY
+        FlagReason.EXPANSION_READY,
+        FlagReason.GOAL_REACHED,
     ]
