@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import asyncpg
 import pytest
@@ -10,15 +11,16 @@ import pytest
 from services.notifier import agenda, gauges, notice_rows
 from services.notifier.domain.notice import Told
 from services.notifier.routes import Ways
+from services.scoring.domain.history import VERSIONED, Version
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.partitions import Partitions
-from services.scoring.store import shard_of
+from services.scoring.store import read_newest_versions, save_accounts, shard_of
 from services.scoring.tables import outbox
 from shared import migrations
 from shared.database import open_engine
 from shared.lifecycle import Frame
 from shared.log.postgres import open_postgres_log
-from shared.messages import Band, FlagEvent, decode
+from shared.messages import AccountFields, AccountRecord, Band, FlagEvent, decode
 from shared.outbox import Relay
 from tests.databases import DatabaseServer
 from tests.integration.notifier.queue_rig import Post
@@ -201,6 +203,49 @@ async def test_what_each_destination_was_told_is_known_by_account(
         severity=Band.WATCH, owner="anna@vendor.example", due_at=MOMENT
     )
     assert list(due) == ["acme"]
+
+
+async def test_the_first_version_of_an_account_is_its_record_of_before(
+    before_shards: str,
+) -> None:
+    """One with every field that is kept, and one of which nothing is known."""
+    await migrations.upgrade(before_shards, to="0014")
+    fields = AccountFields(
+        name="Acme",
+        owner="ada",
+        segment="small",
+        plan="pro",
+        region="eu",
+        reseller="Initech",
+        seats=12,
+        currency="EUR",
+        mrr=Decimal("100.50"),
+        margin_per_month=Decimal(80),
+        status="active",
+        contract_start=date(2025, 2, 1),
+        contract_end=date(2027, 1, 31),
+        churned_at=date(2026, 1, 1),
+        notice_days=30,
+        billing_period="year",
+        timezone="UTC",
+    )
+    async with open_engine(before_shards, application="test") as engine:
+        async with engine.begin() as connection:
+            await save_accounts(
+                connection,
+                [
+                    AccountRecord(account="acme", updated_at=MOMENT, fields=fields),
+                    AccountRecord(account="globex", updated_at=MOMENT, fields=AccountFields()),
+                ],
+            )
+        await migrations.upgrade(before_shards)
+        async with engine.begin() as connection:
+            found = await read_newest_versions(connection, ["acme", "globex"])
+    expected = {"acme": fields, "globex": AccountFields()}
+    assert found == {
+        name: Version(since=MOMENT, values=tuple(getattr(known, field) for field in VERSIONED))
+        for name, known in expected.items()
+    }
 
 
 @pytest.fixture

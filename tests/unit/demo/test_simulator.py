@@ -29,6 +29,7 @@ SIGNALS = {
     "payment_succeeded",
     "cancellation_requested",
     "onboarding_milestone",
+    "goal_metric",
 }
 
 
