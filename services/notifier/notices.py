@@ -103,6 +103,9 @@ class Notices:
         if message.thread is None:
             notice = begun(notice, message.shown, receipt)
         await notice_rows.save(connection, [notice])
+        if not notice.told.keys() <= situation.subjects.keys():
+            # It was over before anybody had been told of it, while the message was under way.
+            return await looks.look(connection, [notice.account_id], self.desk, now=now)
         # Its account is locked: nothing but this notice has changed since it was read.
         found = {notice.account_id: situation.with_notice(notice)}
         return await looks.look_at(connection, found, self.desk, now=now)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -99,6 +99,19 @@ class Post:
     @property
     def texts(self) -> list[str]:
         return [message.text for message in self.taken]
+
+
+@dataclass(slots=True)
+class Meanwhile(Post):
+    """Something happens while a message is under way."""
+
+    deed: Callable[[], Awaitable[None]] | None = None
+
+    async def send(self, message: Message) -> Receipt:
+        deed, self.deed = self.deed, None
+        if deed is not None:
+            await deed()
+        return await Post.send(self, message)
 
 
 def _said(held: Claimed) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -13,8 +12,6 @@ import pytest
 from sqlalchemy import exists, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.notifier.channels import Message as Sent
-from services.notifier.channels import Receipt
 from services.notifier.digests import Rounds
 from services.notifier.domain.people import Mode, Person
 from services.notifier.domain.refusals import Refusal
@@ -41,7 +38,7 @@ from shared.messages import (
 )
 from shared.outbox import Relay
 from tests.factories import batch_of, directory_change
-from tests.integration.notifier.queue_rig import Post
+from tests.integration.notifier.queue_rig import Meanwhile
 from tests.integration.notifier.rig import FALLBACK, NOW, OWNER, Rig, account, boss, flag, open_rig
 
 HOUR = timedelta(hours=1)
@@ -288,19 +285,6 @@ async def _until_all_is_out(rig: Rig) -> None:
                 if not await connection.scalar(select(exists().select_from(scoring_outbox))):
                     return
             await asyncio.sleep(0.01)
-
-
-@dataclasses.dataclass(slots=True)
-class Meanwhile(Post):
-    """Something happens while a message is under way."""
-
-    deed: Callable[[], Awaitable[None]] | None = None
-
-    async def send(self, message: Sent) -> Receipt:
-        deed, self.deed = self.deed, None
-        if deed is not None:
-            await deed()
-        return await Post.send(self, message)
 
 
 @pytest.mark.parametrize("mode", [Mode.DAILY, Mode.REAL_TIME], ids=["digest", "summary"])

@@ -15,7 +15,7 @@ from services.notifier.routes import Ways
 from services.notifier.tables import agenda as agenda_table
 from services.notifier.tables import notices
 from shared.messages import Band, FlagReason, OutcomeKind, Stage
-from tests.integration.notifier.queue_rig import Post
+from tests.integration.notifier.queue_rig import Meanwhile, Post
 from tests.integration.notifier.rig import (
     AT_ONCE,
     FALLBACK,
@@ -70,6 +70,24 @@ async def test_an_account_is_one_conversation(rig: Rig, post: Post) -> None:
     assert first.thread is None
     assert {one.thread.ts for one in later if one.thread} == {"1.0"}
     assert {one.root for one in post.taken} == {first.root}
+
+
+async def test_what_is_over_while_its_first_message_is_under_way_is_told_to_be_over(
+    engine: AsyncEngine,
+) -> None:
+    post = Meanwhile("slack")
+    ways = Ways(slack_bot=True)
+    async with open_rig(engine, people=(ANNA,), more={"slack": post}, ways=ways) as rig:
+        await rig.take(account())
+        await rig.take(flag())
+
+        async def clear() -> None:
+            await rig.take(flag(change="cleared", as_of=NOW + HOUR))
+
+        post.deed = clear
+        await rig.send_all()
+        await rig.send_all()
+    assert [one[1] for one in heard(post) if not one[3]] == ["first", "recovered"]
 
 
 async def test_a_person_sees_at_once_what_they_did_and_hears_nothing(rig: Rig, post: Post) -> None:
