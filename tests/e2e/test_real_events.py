@@ -115,6 +115,14 @@ async def test_real_events_imported_twice_equal_a_recomputation_from_the_file(
             return bool(status["dirty"] == 0)
 
         await eventually(scored, seconds=60, what="everything is scored")
+        at = datetime.now(UTC)
+
+        async def listed() -> bool:
+            url = f"{deployment.scoring.url('scoring')}/v1/accounts?limit=1"
+            page = (await client.get(url, headers=bearer(key))).json()
+            return datetime.fromisoformat(page["as_of"]) >= at
+
+        await eventually(listed, what="lists are as of then")
 
     first = await imported()
     assert (first["rows"], first["accepted"], first["rejected"]) == (ROWS, ROWS, 0)
