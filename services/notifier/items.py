@@ -1,6 +1,6 @@
 """Interventions as messages show them."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -75,12 +75,6 @@ def news_first(found: Sequence[Item], most: int = MOST) -> tuple[tuple[Item, ...
     """As many as a message holds, and how many are left out; the order of each kind stays."""
     ordered = sorted(found, key=lambda item: not item.is_news)
     return tuple(ordered[:most]), max(0, len(ordered) - most)
-
-
-def mention_of(subjects: Collection[Intervention], roster: Roster) -> str | None:
-    """Whom to call by name in a place that several share: whoever has the most urgent one."""
-    first = max(subjects, key=lambda subject: subject.priority, default=None)
-    return None if first is None else roster.person(first.owner).slack
 
 
 def _zone(subject: Intervention, account: Account, roster: Roster) -> str | None:

@@ -157,21 +157,6 @@ async def open_counts(connection: AsyncConnection) -> dict[str, int]:
     return {row.address: row.open for row in rows}
 
 
-async def open_of_accounts(
-    connection: AsyncConnection, ids: Sequence[str]
-) -> Sequence[Intervention]:
-    """The open interventions of these accounts, whose agenda is locked."""
-    rows = await connection.execute(
-        select(interventions)
-        .where(
-            among(interventions.c.account_id, ids),
-            interventions.c.status != Status.CLOSED.value,
-        )
-        .order_by(interventions.c.account_id, interventions.c.id)
-    )
-    return [intervention_of(row) for row in rows]
-
-
 async def read(
     connection: AsyncConnection, intervention_id: UUID, *, lock: bool = False
 ) -> Intervention | None:

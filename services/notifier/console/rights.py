@@ -4,7 +4,6 @@ A route that states nothing more may be read by everybody who is signed in; what
 the right to take notes, so that a viewer changes nothing anywhere.
 """
 
-from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -63,8 +62,3 @@ async def by_default(request: Request) -> None:
     # As the guard and the routes have it; `url` is put together with what the caller says of hosts.
     if not is_public(request.scope["path"]):
         require(request, Right.READ if request.method in SAFE else Right.NOTE)
-
-
-def may_act(request: Request, owner: str, *, fallback: Collection[str]) -> bool:
-    """Whether to offer steps on work of `owner`; `stepping` decides, in the step's transaction."""
-    return viewer_of(request).may_act_on(owner, fallback=fallback)

@@ -30,8 +30,7 @@ class Period:
 def period_of(name: str, *, today: date) -> Period | None:
     """`2026-10`, `2026-Q4`, `2026` or `last12` (twelve whole months before this one); else None."""
     if name == LAST_TWELVE:
-        until = today.replace(day=1)
-        return Period(name=name, title="Last 12 months", first=_moved(until, -_MONTHS), until=until)
+        return last_twelve(today)
     if (found := _MONTH.fullmatch(name)) and 1 <= int(found[2]) <= _MONTHS:
         return month(int(found[1]), int(found[2])) if int(found[1]) in _YEARS else None
     if found := _QUARTER.fullmatch(name):

@@ -49,11 +49,6 @@ def months_of_life(monthly_churn: float) -> float:
     return MOST_MONTHS if monthly_churn * MOST_MONTHS <= 1 else 1 / monthly_churn
 
 
-def lifetime_value(margin_per_month: float, months: float) -> float:
-    """Margin per month x months: 2 x 24 = 48 (Koban)."""
-    return margin_per_month * months
-
-
 def share_of(part: int, whole: int, n: int) -> float | None:
     """None where it is of too few accounts, or of nothing."""
     return part / whole if n >= FEWEST_ACCOUNTS and whole > 0 else None

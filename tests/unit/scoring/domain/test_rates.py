@@ -4,7 +4,6 @@ import pytest
 
 from services.scoring.domain.rates import (
     churn,
-    lifetime_value,
     months_of_life,
     per_months,
     share_of,
@@ -21,10 +20,8 @@ def test_ten_percent_a_year_is_less_than_a_twelfth_of_it_in_a_month() -> None:
     assert per_months(0.10, 12, 1) == pytest.approx(0.008742, abs=5e-7)
 
 
-def test_a_customer_of_two_a_month_for_two_years_is_worth_48() -> None:
-    # One of 24 leaves every month: a customer stays 24 months; 2 x 24 = 48.
+def test_where_one_of_24_leaves_every_month_a_customer_stays_for_24() -> None:
     assert months_of_life(1 / 24) == pytest.approx(24)
-    assert lifetime_value(2, months_of_life(1 / 24)) == pytest.approx(48)
 
 
 @pytest.mark.parametrize(
