@@ -301,6 +301,16 @@ def _let_through(path: Path) -> None:
 
 
 def immediate_stop(folder: Path) -> None:
-    """End the server of `folder` as a power cut would; for fault tests."""
-    pid = int((folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
+    """End the server of `folder` as a power cut would, and return once it is gone; for fault tests.
+
+    Raises `TimeoutError` where it is not gone in time.
+    """
+    data = folder / "data"
+    pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
     os.kill(pid, signal.SIGQUIT)
+    # The server ends last: until then its backends may still commit.
+    deadline = time.monotonic() + _STOP_SECONDS
+    while _serves(pid, data):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} still serves {data}")
+        time.sleep(0.01)
