@@ -110,8 +110,8 @@ class _Server:
     def _initialise(self) -> None:
         # Aside, then renamed: initdb writes PG_VERSION first, so that one cut short looks complete.
         # Under a name of its own, as the initdb of a killed process goes on for a second.
-        for rest in (self._data, *self._folder.glob(f"{_UNFINISHED}*")):
-            shutil.rmtree(rest, ignore_errors=True)
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._remove_unfinished()
         log.info("postgres.initialising", folder=str(self._data))
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._folder))
         self._own(unfinished)
@@ -120,6 +120,11 @@ class _Server:
             "--locale=C", "--no-instructions", "--data-checksums",
         )  # fmt: skip
         unfinished.rename(self._data)
+        self._remove_unfinished()  # once more: by now that one has ended
+
+    def _remove_unfinished(self) -> None:
+        for rest in self._folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(rest, ignore_errors=True)
 
     def _start(self) -> None:
         self._remove_stale_pid_files()

@@ -3,7 +3,8 @@
 They do nothing unless `PERENNIAL_TESTING=1`: a production process with one set refuses to start.
 `PERENNIAL_FAILPOINT=scoring.after_commit:kill9:nth=3` kills at the third passing, as `kill -9`;
 `...:freeze:every=40` stops the process (SIGSTOP) at each 40th, until somebody continues it.
-`PERENNIAL_SWITCHED_OFF=dedupe,fence` shows that a test can fail.
+`PERENNIAL_SWITCHED_OFF=dedupe,fence` shows that a test can fail. `PERENNIAL_HASTY_WATCHDOGS=1` has
+watchdogs expire after seconds instead of minutes.
 """
 
 import os
@@ -27,7 +28,7 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
         raise Misconfigured("PERENNIAL_FAILPOINT: NAME:kill9|freeze:nth|every=N")
     if environment.get("PERENNIAL_TESTING") == "1":
         return
-    for name in ("PERENNIAL_FAILPOINT", "PERENNIAL_SWITCHED_OFF"):
+    for name in ("PERENNIAL_FAILPOINT", "PERENNIAL_SWITCHED_OFF", "PERENNIAL_HASTY_WATCHDOGS"):
         if environment.get(name):
             raise Misconfigured(f"{name} is for tests: unset it, or set PERENNIAL_TESTING=1")
 
@@ -57,3 +58,11 @@ def switched_off(safeguard: str) -> bool:
         return False
     check_environment()
     return safeguard in names.split(",")
+
+
+def is_hasty() -> bool:
+    """Whether watchdogs wait only as long as a test does."""
+    if not os.environ.get("PERENNIAL_HASTY_WATCHDOGS"):
+        return False
+    check_environment()
+    return True

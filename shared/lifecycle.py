@@ -3,64 +3,52 @@
 import asyncio
 import contextlib
 import socket
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    disable_created_metrics,
+    generate_latest,
+)
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared import logging as logs
 from shared.errors import PerennialError
 from shared.http import Connection, Edge, EdgeConfig
-from shared.telemetry import CommonMetrics
+from shared.telemetry import CommonMetrics, Dependency
+from shared.watchdog import Loop, Outages, WatchdogExpired, log_state
 
 log = logs.get(__name__)
 
 _EDGE = Edge()
 _LAST_REQUESTS_SECONDS = 0.2
 """From the last connection to the end of all."""
+_STOP_SECONDS = 10.0
+_CUT_SECONDS = 1.0
+"""For a task that was cancelled to undo what it holds."""
+_DELAY_EVERY_SECONDS = 0.25
+_PING_SECONDS = 4.0
+"""Both sides keep a limit of their own; one that does not keep it is away."""
+_PING_EVERY_SECONDS = 5.0
+_PING_AWAY_SECONDS = 1.0
 
 Check: TypeAlias = Callable[[], str | None]
 """Says what is wrong, or None."""
-
-
-class WatchdogExpired(PerennialError):
-    """A loop made no progress for too long although nothing it needs is away."""
-
-
-@dataclass(slots=True)
-class Loop:
-    """A background loop: it reports progress, and a watchdog may expire on its silence."""
-
-    service: str
-    name: str
-    metrics: CommonMetrics
-    limit_seconds: float | None = None
-    last_progress: float = field(default_factory=time.monotonic)
-
-    def progressed(self) -> None:
-        self.last_progress = time.monotonic()
-        self.metrics.loop_progress.labels(self.service, self.name).set_to_current_time()
-
-    def overdue(self) -> str | None:
-        if self.limit_seconds is None:
-            return None
-        silent = time.monotonic() - self.last_progress
-        if silent <= self.limit_seconds:
-            return None
-        return f"{self.service}.{self.name} made no progress for {silent:.0f} s"
 
 
 class Health:
     """What /livez and /readyz answer; shared by the services of one process."""
 
     def __init__(self) -> None:
-        self._loops: list[Loop] = []
+        self.loops: list[Loop] = []
         self._ready: dict[str, Check] = {}
+        self._alive: dict[str, Check] = {}
         self._starting: set[str] = set()
         self.draining = False
 
@@ -72,15 +60,20 @@ class Health:
         self._starting.discard(service)
 
     def add_loop(self, loop: Loop) -> Loop:
-        self._loops.append(loop)
+        self.loops.append(loop)
         return loop
 
     def add_check(self, name: str, check: Check) -> None:
         """Readiness is about this process alone: an outage that all share is no reason."""
         self._ready[name] = check
 
+    def add_watch(self, name: str, check: Check) -> None:
+        """What only a restart can mend; it ends the process as a watchdog that expires."""
+        self._alive[name] = check
+
     def why_dead(self) -> list[str]:
-        return [reason for loop in self._loops if (reason := loop.overdue())]
+        reasons = [f"{name}: {why}" for name, check in self._alive.items() if (why := check())]
+        return reasons + [reason for loop in self.loops if (reason := loop.overdue())]
 
     def why_unready(self) -> list[str]:
         reasons = [f"{name}: {why}" for name, check in self._ready.items() if (why := check())]
@@ -95,39 +88,132 @@ class Frame:
     registry: CollectorRegistry
     metrics: CommonMetrics
     health: Health
+    outages: Outages
 
-    def loop(self, service: str, name: str, *, limit_seconds: float | None = None) -> Loop:
+    def loop(
+        self,
+        service: str,
+        name: str,
+        *,
+        limit_seconds: float | None = None,
+        needs: tuple[Dependency, ...] = (),
+    ) -> Loop:
+        """`needs`: while one of them is known to be away, the loop's silence does not count."""
         return self.health.add_loop(
-            Loop(service=service, name=name, metrics=self.metrics, limit_seconds=limit_seconds)
+            Loop(
+                service=service,
+                name=name,
+                metrics=self.metrics,
+                limit_seconds=limit_seconds,
+                needs=needs,
+                outages=self.outages,
+            )
         )
+
+    def unhandled(self, service: str, name: str) -> None:
+        """Count an error that nobody expected."""
+        self.metrics.unhandled_errors.labels(service, name).inc()
 
 
 def new_frame() -> Frame:
+    # Half of all series, and nobody asks for them.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
-    return Frame(registry=registry, metrics=CommonMetrics(registry), health=Health())
+    metrics = CommonMetrics(registry)
+    return Frame(registry=registry, metrics=metrics, health=Health(), outages=Outages(metrics))
 
 
-async def run_tasks(stop: asyncio.Event, **tasks: Coroutine[object, object, None]) -> None:
+async def run_tasks(
+    stop: asyncio.Event,
+    failed: Callable[[str], None] = lambda _: None,
+    /,
+    *,
+    seconds: Mapping[str, float] = MappingProxyType({}),
+    **tasks: Coroutine[object, object, None],
+) -> None:
     """Run named tasks until all end; the first failure cancels the rest and is raised.
 
-    A task that ends before `stop` is set is a failure too: none dies unseen.
+    A task that ends before `stop` is set is a failure too: none dies unseen. One that has not ended
+    so many `seconds` after `stop` (10 where nothing is said) is cut: no await holds a process up.
     """
 
     async def watched(name: str, task: Coroutine[object, object, None]) -> None:
-        await task
+        try:
+            await _cut_after(stop, seconds.get(name, _STOP_SECONDS), task, name=name)
+        except ExceptionGroup:
+            raise  # of tasks inside, which have been counted
+        except Exception:
+            failed(name)
+            raise
         if not stop.is_set():
             raise RuntimeError(f"task {name} ended by itself")
 
     async with asyncio.TaskGroup() as group:
         for name, task in tasks.items():
-            group.create_task(watched(name, task), name=name)
+            group.create_task(watched(name, task), name=f"{name}:watched")
 
 
-async def watch(health: Health, stop: asyncio.Event) -> None:
+async def _cut_after(
+    stop: asyncio.Event, seconds: float, work: Coroutine[object, object, None], *, name: str
+) -> None:
+    task = asyncio.create_task(work, name=name)
+    stopping = asyncio.create_task(stop.wait(), name=f"{name}:stop")
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            log.warning("task.cut", task=name, seconds=seconds)
+    finally:
+        stopping.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CUT_SECONDS)
+    if task.done() and not task.cancelled():
+        await task  # raises what it died of
+
+
+async def watch(frame: Frame, stop: asyncio.Event) -> None:
     """Ends the process, by raising WatchdogExpired, when a loop stands still."""
     while not await stopped_within(stop, 1.0):
-        if reasons := health.why_dead():
+        if reasons := frame.health.why_dead():
+            log_state(reasons, frame.health.loops, frame.outages)
             raise WatchdogExpired("; ".join(reasons))
+
+
+async def measure_delay(frame: Frame, stop: asyncio.Event) -> None:
+    """Measure, until `stop`, how late this process comes to what is due: how busy its loop is."""
+    clock = asyncio.get_running_loop().time
+    while not stop.is_set():
+        due = clock() + _DELAY_EVERY_SECONDS
+        await asyncio.sleep(_DELAY_EVERY_SECONDS)
+        frame.metrics.event_loop_delay.observe(clock() - due)
+
+
+async def ping(
+    frame: Frame,
+    service: str,
+    asked: Mapping[Dependency, Callable[[], Awaitable[bool]]],
+    loop: Loop,
+    stop: asyncio.Event,
+) -> None:
+    """Ask what the service needs, each in its own time, whether it is there, until `stop`."""
+
+    async def ask(dependency: Dependency, answers: Callable[[], Awaitable[bool]]) -> None:
+        try:
+            async with asyncio.timeout(_PING_SECONDS):
+                is_up = await answers()
+        except TimeoutError:
+            is_up = False
+        if is_up is frame.outages.is_away(service, dependency):
+            log.info("dependency.changed", service=service, dependency=dependency, is_up=is_up)
+        frame.outages.note(service, dependency, is_up=is_up)
+
+    while not stop.is_set():
+        await asyncio.gather(*(ask(name, answers) for name, answers in asked.items()))
+        loop.progressed()
+        some_away = any(frame.outages.is_away(service, name) for name in asked)
+        await stopped_within(stop, _PING_AWAY_SECONDS if some_away else _PING_EVERY_SECONDS)
 
 
 async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
@@ -206,7 +292,7 @@ async def serve(
                 accepting.close()
             await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         server.should_exit = True
-        await asyncio.wait({task}, timeout=grace_seconds + 5)
+        await asyncio.wait({task}, timeout=grace_seconds + _CUT_SECONDS)
         listener.close()
 
 
@@ -214,28 +300,26 @@ class PortTaken(PerennialError):
     """A port cannot be listened on; the message says which one and why."""
 
 
-def admin_app(frame: Frame, refresh: Callable[[], Awaitable[None]] | None = None) -> ASGIApp:
-    """/livez (alias /healthz), /readyz and /metrics; asks no dependency."""
+def admin_app(frame: Frame) -> ASGIApp:
+    """/livez (alias /healthz), /readyz and /metrics; asks no dependency, so it answers in time."""
 
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        kind = "text/plain; charset=utf-8"
         match scope["path"].rstrip("/"):
             case "/livez" | "/healthz":
                 reasons = frame.health.why_dead()
-                status, body = (503 if reasons else 200), "\n".join(reasons) or "ok"
+                status, body = (503 if reasons else 200), "\n".join(reasons).encode() or b"ok"
             case "/readyz":
                 reasons = frame.health.why_unready()
-                status, body = (503 if reasons else 200), "\n".join(reasons) or "ok"
+                status, body = (503 if reasons else 200), "\n".join(reasons).encode() or b"ok"
             case "/metrics":
-                if refresh is not None:
-                    await refresh()
-                status, body = 200, generate_latest(frame.registry).decode()
+                status, body, kind = 200, generate_latest(frame.registry), CONTENT_TYPE_LATEST
             case _:
-                status, body = 404, "not found"
-        kind = CONTENT_TYPE_LATEST if scope["path"] == "/metrics" else "text/plain; charset=utf-8"
+                status, body = 404, b"not found"
         headers = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body.encode()})
+        await send({"type": "http.response.body", "body": body})
 
     return app

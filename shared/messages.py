@@ -213,6 +213,8 @@ class Flag(Message, frozen=True, kw_only=True, omit_defaults=True):
     episode: int
     as_of: datetime
     raised_at: datetime
+    received_at: datetime | None = None
+    """When what caused this change arrived: an event, or the midnight that a rule waited for."""
     band: Band | None = None
     risk: float | None = None
     value_at_risk: ValueAtRisk | None = None

@@ -22,14 +22,17 @@ _LOCK_KEY = 5_203_114_250_921
 log = logs.get(__name__)
 
 
-async def upgrade(database_url: str, *, to: str | None = None) -> None:
-    """Migrate to the newest revision, or to `to`; several processes at once wait for each other."""
+async def upgrade(database_url: str, *, to: str | None = None) -> bool:
+    """Migrate to the newest revision, or to `to`; several processes at once wait for each other.
+
+    Whether there was anything to do.
+    """
     engine = plain_engine(database_url)
     try:
         for attempt in range(_TRIES):
             try:
                 async with engine.connect() as connection:
-                    await connection.run_sync(_upgrade, to or _newest())
+                    changed = await connection.run_sync(_upgrade, to or newest())
                     await connection.commit()
             except DBAPIError as error:
                 # lock_timeout: a long transaction is in the way; waiting in the lock queue would
@@ -38,23 +41,24 @@ async def upgrade(database_url: str, *, to: str | None = None) -> None:
                     raise
                 await asyncio.sleep(1)
             else:
-                return
+                return changed
     finally:
         await engine.dispose()
+    raise AssertionError("the last attempt raises")
 
 
 async def is_current(database_url: str) -> bool:
     engine = plain_engine(database_url)
     try:
         async with engine.connect() as connection:
-            return await connection.run_sync(_current) == _newest()
+            return await connection.run_sync(current) == newest()
     finally:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection, revision: str | None) -> None:
-    if _current(connection) == revision:
-        return
+def _upgrade(connection: Connection, revision: str | None) -> bool:
+    if current(connection) == revision:
+        return False
     connection.rollback()
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
     connection.execute(text("SET lock_timeout = '2s'"))
@@ -69,11 +73,18 @@ def _upgrade(connection: Connection, revision: str | None) -> None:
     finally:
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
         connection.commit()
+    return True
 
 
-def _current(connection: Connection) -> str | None:
+def current(connection: Connection) -> str | None:
+    """The revision of the schema; None before the first migration."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _newest() -> str | None:
+def newest() -> str | None:
     return ScriptDirectory(str(FOLDER)).get_current_head()
+
+
+def known() -> frozenset[str]:
+    """Every revision that this version of the program knows."""
+    return frozenset(one.revision for one in ScriptDirectory(str(FOLDER)).walk_revisions())

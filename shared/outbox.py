@@ -8,8 +8,9 @@ Order of effects: 1 append to the log and wait until durable, 2 delete the rows.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import groupby
 
 import msgspec
@@ -29,15 +30,20 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from shared import database, failpoints
+from shared import database, failpoints, traceparent, tracing
 from shared import logging as logs
-from shared.lifecycle import Loop, stopped_within
+from shared.clock import Clock, system_clock
+from shared.lifecycle import stopped_within
 from shared.log import Appended, Log, LogUnavailable, Record
+from shared.readings import Reading
+from shared.telemetry import CommonMetrics
+from shared.watchdog import Loop
 
 _BATCH = 500
 _DEADLINE = timedelta(seconds=10)
 _IDLE_SECONDS = 0.5
 _AWAY_SECONDS = 2.0
+_MOST_COUNTED = 100_000
 
 log_ = logs.get(__name__)
 
@@ -73,6 +79,39 @@ async def put(
                 for record in records
             ],
         )
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What waits for the relay, as last counted; its age is told at each scrape."""
+
+    service: str
+    metrics: CommonMetrics
+    clock: Clock = system_clock
+    rows: int = 0
+    oldest: datetime | None = None
+
+    async def count(self, connection: AsyncConnection, table: Table) -> None:
+        some = select(table.c.id).limit(_MOST_COUNTED).subquery()
+        self.rows = await connection.scalar(select(func.count()).select_from(some)) or 0
+        # The first by its number is about the oldest, and found without looking at the others.
+        first = select(table.c.created_at).order_by(table.c.id).limit(1)
+        self.oldest = await connection.scalar(first)
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        def rows() -> Iterator[Reading]:
+            yield (self.service,), self.rows
+
+        def oldest() -> Iterator[Reading]:
+            age = 0.0 if self.oldest is None else (self.clock() - self.oldest).total_seconds()
+            yield (self.service,), max(0.0, age)
+
+        with (
+            self.metrics.outbox_rows.told_by(rows),
+            self.metrics.outbox_oldest.told_by(oldest),
+        ):
+            yield
 
 
 class Relay:
@@ -142,7 +181,14 @@ class Relay:
             )
             for row in rows
         ]
-        appended = await self._log.append(topic, records, deadline=_DEADLINE)
+        with tracing.many(
+            f"relay publishes {topic}",
+            lambda: traceparent.of_records(records, most=tracing.MOST_LINKS),
+            kind=tracing.Kind.PRODUCER,
+            topic=topic,
+            records=len(records),
+        ):
+            appended = await self._log.append(topic, records, deadline=_DEADLINE)
         failpoints.reach("relay.after_ack")
         done = [
             row.id for row, state in zip(rows, appended, strict=True) if state is Appended.DURABLE

@@ -91,7 +91,12 @@ def rejected(
 
 
 def rejected_item(
-    key: bytes, item: bytes, error: InvalidMessage, said: Mapping[str, str | None]
+    key: bytes,
+    item: bytes,
+    error: InvalidMessage,
+    said: Mapping[str, str | None],
+    *,
+    trace: Headers = (),
 ) -> Record:
     """An item of a request, at most MAX_ITEM_BYTES of it; `said` is what reading it again takes.
 
@@ -102,6 +107,7 @@ def rejected_item(
         *_encoded(_reasons(error, INGEST_STAGE), "replace"),
         # Halves of characters stay what they are: with one, an id must not become a good one.
         *_encoded(stated, "surrogatepass"),
+        *trace,
     )
     return Record(key=key, value=item[:MAX_ITEM_BYTES], headers=headers)
 

@@ -10,14 +10,15 @@ from datetime import timedelta
 from shared import logging as logs
 from shared.credentials import KeyRing
 from shared.errors import InvalidMessage
-from shared.lifecycle import Loop
 from shared.log import Log, LogUnavailable
 from shared.log.patience import enter_when_reachable
 from shared.messages import SOURCES, Source, WriteKey, decode
+from shared.watchdog import Loop
 
 _WAIT = timedelta(milliseconds=500)
 _FIRST_WAIT = timedelta(milliseconds=50)
 _SOURCE = "source/"
+_SURE_EVERY_SECONDS = 5.0
 
 log = logs.get(__name__)
 
@@ -26,7 +27,12 @@ async def follow_keys(
     source: Log, ring: KeyRing, loop: Loop, stop: asyncio.Event, *, loaded: asyncio.Event
 ) -> None:
     """Keep `ring` current until `stop`; sets `loaded` once it has read all there was."""
+    clock = asyncio.get_running_loop().time
+    sure_at = clock()
     async with AsyncExitStack() as stack:
+        stack.enter_context(
+            loop.metrics.keys_age.told_by(lambda: [((loop.service,), clock() - sure_at)])
+        )
         consumer = await enter_when_reachable(
             stack, lambda: source.follow(SOURCES), stop, progressed=loop.progressed
         )
@@ -40,12 +46,14 @@ async def follow_keys(
                 for record in batch.records:
                     _apply(ring, record.key, record.value)
             loop.progressed()
-            if not loaded.is_set():
+            # Nothing fetched says little: a log that is away has nothing either.
+            if not loaded.is_set() or clock() - sure_at > _SURE_EVERY_SECONDS:
                 try:
                     behind = await consumer.lag()
                 except LogUnavailable:
                     continue
                 if not any(lag.records for lag in behind.values()):
+                    sure_at = clock()
                     ring.is_complete = True
                     loaded.set()
 

@@ -36,9 +36,9 @@ class Tally(Collector):
     def __init__(
         self, name: str, help_text: str, labels: Sequence[str], *, registry: CollectorRegistry
     ) -> None:
-        self._name = name
+        self.name = name
+        self.label_names = tuple(labels)
         self._help = help_text
-        self._labels = tuple(labels)
         self._series: dict[tuple[str, ...], Count] = {}
         registry.register(self)
 
@@ -46,12 +46,12 @@ class Tally(Collector):
         """The series of these label values, which begins at zero."""
         series = self._series.get(values)
         if series is None:
-            _check(self._name, self._labels, values)
+            _check(self.name, self.label_names, values)
             series = self._series[values] = Count()
         return series
 
     def collect(self) -> Iterable[Metric]:
-        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
+        family = CounterMetricFamily(self.name, self._help, labels=self.label_names)
         for values, series in self._series.items():
             family.add_metric([str(value) for value in values], series.value)
         yield family
@@ -85,9 +85,9 @@ class Spread(Collector):
         bounds: Sequence[float],
         registry: CollectorRegistry,
     ) -> None:
-        self._name = name
+        self.name = name
+        self.label_names = tuple(labels)
         self._help = help_text
-        self._labels = tuple(labels)
         self._bounds = tuple(bounds)
         self._series: dict[tuple[str, ...], Bins] = {}
         registry.register(self)
@@ -96,12 +96,12 @@ class Spread(Collector):
         """The series of these label values, which begins at zero."""
         series = self._series.get(values)
         if series is None:
-            _check(self._name, self._labels, values)
+            _check(self.name, self.label_names, values)
             series = self._series[values] = Bins(self._bounds)
         return series
 
     def collect(self) -> Iterable[Metric]:
-        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        family = HistogramMetricFamily(self.name, self._help, labels=self.label_names)
         edges = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for values, series in self._series.items():
             family.add_metric(

@@ -5,7 +5,7 @@ it knows which one is there; both pass `tests/contract/log`. The position of a c
 transaction of its handler (`positions.py`); what an adapter stores is a hint for lag tools.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -58,6 +58,25 @@ def size_of(record: Record) -> int:
     return size
 
 
+def sizes_of(records: Iterable[Record]) -> list[int]:
+    """As `size_of`, of each; in one loop, as this stands in every request's way.
+
+    Records of one request share their headers, which are counted once.
+    """
+    sizes = []
+    headers: tuple[tuple[str, bytes], ...] = ()
+    extra = 0
+    for record in records:
+        if record.headers is not headers:
+            headers = record.headers
+            extra = sum(len(name.encode()) + len(value) for name, value in headers)
+        size = len(record.key) + extra
+        if record.value is not None:
+            size += len(record.value)
+        sizes.append(size)
+    return sizes
+
+
 class StoredRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record as the log gives it back; `appended_at` is the log's own clock, in UTC."""
 
@@ -103,6 +122,10 @@ class LogBusy(LogUnavailable):
     """Too much of this process is on its way to the log already; nothing was stored."""
 
 
+class LogRefused(LogUnavailable):
+    """The log is there and does not let us; the message names the setting, or the missing right."""
+
+
 class TopicMissing(PerennialError):
     """A topic does not exist; the message names it."""
 
@@ -114,6 +137,21 @@ class Lag:
     records: int
     seconds: float
     """Age of the last record handed out while records wait; 0 without lag."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """What a partition holds, seen from outside, and which member of a group reads it."""
+
+    begin: int
+    """The oldest offset that may still be read."""
+    end: int
+    """The offset that the next record will have."""
+    owner: str | None
+    """Names the process as the log knows it; None: nobody of the group reads the partition."""
+    waiting_since: datetime | None
+    """When the first record from the asked position on was appended; None where none waits, or we
+    may not read it."""
 
 
 class Consumer(Protocol):
@@ -157,6 +195,15 @@ class Consumer(Protocol):
         ...
 
     def assignment(self) -> frozenset[TopicPartition]: ...
+
+    def partitions(self) -> Mapping[str, int]:
+        """How many partitions each topic has; a topic is absent until that is known."""
+        ...
+
+    @property
+    def rebalances(self) -> int:
+        """How often this member was told which partitions it has, the first time included."""
+        ...
 
     async def lag(self) -> Mapping[TopicPartition, Lag]:
         """Lag of each assigned partition; raises LogUnavailable while the log is away."""
@@ -203,6 +250,24 @@ class Log(Protocol):
         """Create what is missing; leaves existing topics as they are."""
         ...
 
+    async def survey(
+        self, topics: Sequence[str], *, group: str, positions: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, Extent]:
+        """Every partition of the topics, for operators; joins no group. A partition without a
+        position is looked at from its beginning.
+
+        Raises TopicMissing, or LogUnavailable where the log does not answer.
+        """
+        ...
+
     async def ping(self) -> bool:
         """Whether the log answers within two seconds."""
+        ...
+
+    def why_broken(self) -> str | None:
+        """Which of the client's own tasks has ended, so that only a restart helps; None: none."""
+        ...
+
+    def why_no_append(self) -> str | None:
+        """Why no append of this process can pass although the log answers others; None: it can."""
         ...

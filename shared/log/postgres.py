@@ -9,7 +9,7 @@ wait in a circle), takes the next offsets and commits, so the visible order is t
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,15 +36,23 @@ from shared.log import (
     MAX_RECORD_BYTES,
     Appended,
     Consumer,
+    Extent,
     LogBusy,
     LogUnavailable,
     Record,
     Topic,
     TopicMissing,
+    TopicPartition,
     size_of,
 )
+from shared.log.background import Background
 from shared.log.partitioner import partition_of
-from shared.log.postgres_consumer import Membership, PostgresConsumer
+from shared.log.postgres_consumer import (
+    Membership,
+    PostgresConsumer,
+    all_partitions,
+    share_of,
+)
 
 metadata = MetaData(schema="log")
 
@@ -161,6 +169,7 @@ class PostgresLog:
         self._partitions: dict[str, int] = {}
         self._looking_up = asyncio.Lock()
         self._appended = asyncio.Condition()
+        self._background = Background()
 
     @property
     def max_record_bytes(self) -> int:
@@ -172,16 +181,11 @@ class PostgresLog:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        tasks = [
-            asyncio.create_task(self._submit_for_ever(), name="log:submitter"),
-            asyncio.create_task(self._clean_for_ever(), name="log:cleaner"),
-        ]
-        try:
+        async with (
+            self._background.running("log:submitter", self._submit_for_ever()),
+            self._background.running("log:cleaner", self._clean_for_ever()),
+        ):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def append(
         self, topic: str, records: Sequence[Record], *, deadline: timedelta
@@ -212,7 +216,13 @@ class PostgresLog:
 
     @asynccontextmanager
     async def consume(self, topics: Sequence[str], *, group: str) -> AsyncIterator[Consumer]:
-        membership = Membership(self._pool, group=group, topics=topics, lease=self._lease)
+        membership = Membership(
+            self._pool,
+            group=group,
+            topics=topics,
+            lease=self._lease,
+            background=self._background,
+        )
         consumer = PostgresConsumer(self._pool, await self._sizes_of(topics), self._appended)
         async with membership.held(consumer):
             yield consumer
@@ -254,6 +264,33 @@ class PostgresLog:
                     topic.name,
                 )
 
+    async def survey(
+        self, topics: Sequence[str], *, group: str, positions: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, Extent]:
+        sizes = await self._sizes_of(topics)
+        rows = await self._fetch(_LIVE_MEMBERS, group)
+        everyone = [str(row["member"]) for row in rows]
+        owners: dict[TopicPartition, str] = {}
+        for member, own_topics in rows:
+            every = all_partitions(await self._sizes_of(own_topics))
+            owners |= dict.fromkeys(share_of(every, everyone, member), member)
+        wanted = all_partitions(sizes)
+        rows = await self._fetch(
+            _EXTENTS,
+            [partition.topic for partition in wanted],
+            [partition.partition for partition in wanted],
+            [positions.get(partition, 0) for partition in wanted],
+        )
+        return {
+            (partition := TopicPartition(row["topic"], row["partition"])): Extent(
+                begin=row["begin"],
+                end=row["end"],
+                owner=owners.get(partition),
+                waiting_since=row["waiting_since"],
+            )
+            for row in rows
+        }
+
     async def ping(self) -> bool:
         try:
             async with asyncio.timeout(2):
@@ -261,6 +298,12 @@ class PostgresLog:
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
         return True
+
+    def why_broken(self) -> str | None:
+        return self._background.why_broken()
+
+    def why_no_append(self) -> str | None:
+        return None  # Each append takes a connection that was just tried.
 
     async def _fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         try:
@@ -368,6 +411,25 @@ class PostgresLog:
         return deleted == f"DELETE {_DELETE_BATCH}"
 
 
+_LIVE_MEMBERS = """
+SELECT member, topics FROM log.members
+WHERE group_name = $1 AND lease_until >= clock_timestamp() ORDER BY member
+"""
+_EXTENTS = """
+SELECT n.topic, n.partition, heads.next_offset AS end,
+    coalesce(oldest."offset", heads.next_offset) AS begin, waiting.appended_at AS waiting_since
+FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS n (topic, partition, position)
+JOIN log.heads ON heads.topic = n.topic AND heads.partition = n.partition
+LEFT JOIN LATERAL (
+    SELECT "offset" FROM log.records AS r WHERE r.topic = n.topic AND r.partition = n.partition
+    ORDER BY "offset" LIMIT 1
+) AS oldest ON true
+LEFT JOIN LATERAL (
+    SELECT appended_at FROM log.records AS r
+    WHERE r.topic = n.topic AND r.partition = n.partition AND r."offset" >= n.position
+    ORDER BY "offset" LIMIT 1
+) AS waiting ON true
+"""
 # The oldest records of one partition, through its primary key: no scan of what stays.
 _DELETE_EXPIRED = """
 DELETE FROM log.records WHERE (topic, partition, "offset") IN (

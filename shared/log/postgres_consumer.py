@@ -14,11 +14,13 @@ import msgspec
 from shared import logging as logs
 from shared.database import is_away
 from shared.log import Batch, Lag, LogUnavailable, StoredRecord, TopicPartition
+from shared.log.background import Background
 
 _POLL_SECONDS = 0.05
 _PARTITIONS_AT_ONCE = 4
 _AWAY_SECONDS = 0.2
 _LONGEST_HEARTBEAT_SECONDS = 1.0
+_LEAVE_SECONDS = 5.0
 _Header = tuple[str, bytes]
 
 log = logs.get(__name__)
@@ -32,13 +34,11 @@ class PostgresConsumer:
     ) -> None:
         self._pool = pool
         self._topics = list(topics)
-        self._all = [
-            TopicPartition(topic, partition)
-            for topic, count in sorted(topics.items())
-            for partition in range(count)
-        ]
+        self._sizes = dict(topics)
+        self._all = all_partitions(topics)
         self._appended = appended
         self._generation = 0
+        self.rebalances = 0
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._positions: dict[TopicPartition, int] = {}
         self._last_handed_out: dict[TopicPartition, datetime] = {}
@@ -49,6 +49,7 @@ class PostgresConsumer:
 
     def assign_all(self) -> None:
         self._generation += 1
+        self.rebalances += 1
         self._assigned = frozenset(self._all)
         self._positions = dict.fromkeys(self._all, 0)
 
@@ -65,8 +66,8 @@ class PostgresConsumer:
             log.warning("log.rebalance_did_not_wait", member=member)  # the fence will tell
         else:
             self._in_hand.release()
-        place = members.index(member)
-        self._assigned = frozenset(self._all[place :: len(members)])
+        self.rebalances += 1
+        self._assigned = frozenset(share_of(self._all, members, member))
         self._positions = {partition: hints.get(partition, 0) for partition in self._assigned}
 
     def fail(self, error: BaseException) -> None:
@@ -153,6 +154,9 @@ class PostgresConsumer:
     def assignment(self) -> frozenset[TopicPartition]:
         return self._assigned
 
+    def partitions(self) -> Mapping[str, int]:
+        return self._sizes
+
     async def lag(self) -> Mapping[TopicPartition, Lag]:
         try:
             ends = await self._ends()
@@ -181,9 +185,16 @@ class Membership:
     """One member's lease in a group, on the database's clock; the epoch fence does the rest."""
 
     def __init__(
-        self, pool: asyncpg.Pool, *, group: str, topics: Sequence[str], lease: timedelta
+        self,
+        pool: asyncpg.Pool,
+        *,
+        group: str,
+        topics: Sequence[str],
+        lease: timedelta,
+        background: Background,
     ) -> None:
         self._pool = pool
+        self._background = background
         self._group = group
         self._topics = list(topics)
         self._lease = lease
@@ -198,16 +209,17 @@ class Membership:
             if not is_away(error):
                 raise
             raise LogUnavailable("the embedded log's database is away") from error
-        task = asyncio.create_task(self._renew_for_ever(consumer), name=f"log:{self._group}")
+        renewing = self._background.running(f"log:{self._group}", self._renew_for_ever(consumer))
         try:
-            yield
+            async with renewing:
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             with contextlib.suppress(
                 OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError
             ):
-                await self._leave(consumer)
+                # The lease ends by itself where the database does not answer.
+                async with asyncio.timeout(_LEAVE_SECONDS):
+                    await self._leave(consumer)
 
     async def _renew_for_ever(self, consumer: PostgresConsumer) -> None:
         interval = min(self._lease.total_seconds() / 3, _LONGEST_HEARTBEAT_SECONDS)
@@ -288,6 +300,22 @@ class Membership:
             self._group,
             self._member,
         )
+
+
+def all_partitions(topics: Mapping[str, int]) -> list[TopicPartition]:
+    """Of topics with so many partitions each, in the order in which members share them out."""
+    return [
+        TopicPartition(topic, partition)
+        for topic, count in sorted(topics.items())
+        for partition in range(count)
+    ]
+
+
+def share_of(
+    partitions: Sequence[TopicPartition], members: Sequence[str], member: str
+) -> Sequence[TopicPartition]:
+    """What one of the members, in their order, reads."""
+    return partitions[members.index(member) :: len(members)]
 
 
 def _record(row: asyncpg.Record) -> StoredRecord:

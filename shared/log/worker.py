@@ -12,17 +12,22 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from shared import database, failpoints
+from shared import database, failpoints, traceparent, tracing
 from shared import logging as logs
 from shared.errors import InvalidMessage, PerennialError
-from shared.lifecycle import Frame, Loop, stopped_within
-from shared.log import Batch, Consumer, LogUnavailable, TopicPartition
+from shared.lifecycle import Frame, stopped_within
+from shared.log import Batch, Consumer, TopicPartition
+from shared.log.backlog import Backlog
 from shared.log.positions import Claim, Fenced
+from shared.telemetry import Operation
+from shared.traceparent import GoingOn
+from shared.transactions import measured
+from shared.watchdog import Loop
 
 _POLL = timedelta(milliseconds=500)
 _FENCE_PAUSE_SECONDS = 0.2
@@ -41,6 +46,10 @@ class TooManyRejected(PerennialError):
 
 class Handler(Protocol):
     """What a service does with the records of a topic; each call is one transaction."""
+
+    async def positions(self) -> Mapping[TopicPartition, int]:
+        """Where each partition goes on, of those that were ever claimed."""
+        ...
 
     async def claim(self, partition: TopicPartition) -> Claim:
         """Become the owner of the partition and say where it goes on."""
@@ -92,28 +101,60 @@ class Worker:
         self._consumer = consumer
         self._handler = handler
         self._metrics = frame.metrics
-        self._loop = loop
         self._max_records = max_records
         self._concurrency = concurrency
         self._max_rejected = max_rejected_in_a_row
         self._jitter = jitter
+        self._backlog = Backlog(
+            service=service, consumer=consumer, loop=loop, metrics=frame.metrics
+        )
         self._held: dict[TopicPartition, _Held] = {}
+        self._placed_at = -1
+        """The rebalance after which reading began at the stored positions."""
         self._rejected_in_a_row: Counter[TopicPartition] = Counter()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; ends after what is in hand. Raises what only a restart can mend."""
+        looking = asyncio.create_task(self._backlog.watch(stop), name=f"{self._service}.backlog")
+        try:
+            with self._backlog.told():
+                await self._work(stop, looking)
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
+
+    async def _work(self, stop: asyncio.Event, looking: asyncio.Task[None]) -> None:
         delay = _AWAY_FIRST_SECONDS
         while not stop.is_set():
+            if looking.done() and not stop.is_set():
+                looking.result()
+            await self._begin_at_stored()
             batches = await self._consumer.fetch(max_records=self._max_records, wait=_POLL)
             failpoints.reach(f"{self._service}.after_fetch")
-            if not batches:
-                await self._progressed_unless_behind()
             if await self._process_all(batches, stop):
                 delay = _AWAY_FIRST_SECONDS
             else:
                 # Fetching goes on between the tries: a member that stops polling is expelled.
                 await stopped_within(stop, delay * (0.5 + self._jitter() / 2))
                 delay = min(delay * 2, _AWAY_LAST_SECONDS)
+
+    async def _begin_at_stored(self) -> None:
+        """Read what is newly assigned from the stored position on, not from the log's hint.
+
+        A batch that does not fit is sought anyway; but after a restore the position is far behind
+        the hint, and nothing would be read of a partition that gets no new record.
+        """
+        if self._consumer.rebalances == self._placed_at:
+            return
+        try:
+            stored = await self._handler.positions()
+        except Exception as error:
+            if not database.is_away(error) and not database.is_transient(error):
+                raise
+            return  # what comes meanwhile is judged by its claim; the next round tries again
+        self._placed_at = self._consumer.rebalances
+        for partition in self._consumer.assignment():
+            self._consumer.seek(partition, stored.get(partition, 0))
 
     async def _process_all(self, batches: Sequence[Batch], stop: asyncio.Event) -> bool:
         """False where the database is away: what was not taken in will be fetched again."""
@@ -127,7 +168,12 @@ class Worker:
 
         # Whoever takes partitions from us waits for this; what is not in hand by then is stale.
         async with self._consumer.processing():
-            await _beside_each_other(work_off, min(self._concurrency, len(batches)))
+            self._backlog.take_up(batches)
+            try:
+                await _beside_each_other(work_off, min(self._concurrency, len(batches)))
+            finally:
+                for batch in batches:
+                    self._backlog.put_down(batch)
             if not undone:
                 return True
             for rest in (*undone, *waiting):
@@ -141,21 +187,23 @@ class Worker:
         if not self._consumer.is_current(batch):
             return True
         try:
-            await self._claim_and_take_in(batch)
+            with logs.bound(**_where(batch)):
+                await self._claim_and_take_in(batch)
         except Fenced:
             await self._give_up(batch)
         except Exception as error:
             if not database.is_away(error):
                 raise
             log.warning("worker.away", cause=type(error).__name__, **_where(batch))
-            self._loop.progressed()
             return False
         return True
 
     async def _claim_and_take_in(self, batch: Batch) -> None:
         held = self._held.get(batch.partition)
         if held is None or held.generation != batch.generation:
-            claim = await self._retried(lambda: self._handler.claim(batch.partition))
+            claim = await self._retried(
+                Operation.CLAIM, lambda: self._handler.claim(batch.partition)
+            )
             held = _Held(generation=batch.generation, claim=claim)
             self._held[batch.partition] = held
         if batch.next <= held.claim.next_offset or batch.first > held.claim.next_offset:
@@ -167,14 +215,22 @@ class Worker:
             batch = replace(batch, records=[r for r in batch.records if r.offset >= skip])
         held.sought = False
         started = time.monotonic()
-        await self._take_in(batch, held)
+        with tracing.many(
+            f"{self._service} takes in {batch.partition.topic}",
+            lambda: traceparent.of_records(batch.records, most=tracing.MOST_LINKS),
+            kind=tracing.Kind.CONSUMER,
+            topic=batch.partition.topic,
+            partition=batch.partition.partition,
+            offset=batch.first,
+            records=len(batch.records),
+        ):
+            await self._take_in(batch, held)
         self._metrics.batch_seconds.labels(self._service, batch.partition.topic).observe(
             time.monotonic() - started
         )
         self._metrics.batch_records.labels(self._service, batch.partition.topic).observe(
             len(batch.records)
         )
-        self._loop.progressed()
         self._consumer.hint(batch.partition, batch.next)
 
     def _accept_gap(self, batch: Batch, held: _Held) -> bool:
@@ -210,7 +266,7 @@ class Worker:
     async def _take_in(self, batch: Batch, held: _Held) -> None:
         """Take the batch in; halve it where that fails, down to the one record at fault."""
         try:
-            await self._retried(lambda: self._handler.take_in(batch, held.claim))
+            await self._retried(Operation.TAKE_IN, lambda: self._handler.take_in(batch, held.claim))
         except Exception as error:
             if isinstance(error, Fenced) or database.is_away(error):
                 raise
@@ -226,17 +282,20 @@ class Worker:
         else:
             self._rejected_in_a_row.pop(batch.partition, None)
         held.claim = held.claim.after(batch)
+        self._backlog.done(batch)
 
-    async def _retried(self, transaction: Callable[[], Awaitable[T]]) -> T:
+    async def _retried(self, operation: Operation, transaction: Callable[[], Awaitable[T]]) -> T:
         """Try again at once what another transaction was in the way of."""
         for attempt in range(_TRANSIENT_TRIES - 1):
             try:
-                return await transaction()
+                with measured(self._metrics, self._service, operation):
+                    return await transaction()
             except Exception as error:
                 if not database.is_transient(error):
                     raise
                 await asyncio.sleep(self._jitter() * 0.1 * 2**attempt)
-        return await transaction()
+        with measured(self._metrics, self._service, operation):
+            return await transaction()
 
     async def _set_aside(self, batch: Batch, held: _Held, cause: Exception) -> None:
         error = (
@@ -251,22 +310,11 @@ class Worker:
                 f"{in_a_row} records in a row of {batch.partition.topic} were"
                 f" rejected, the last one for {error.code}"
             )
-        await self._retried(lambda: self._handler.set_aside(batch, held.claim, error))
+        with GoingOn(traceparent.of_headers(batch.records[0].headers)):
+            await self._retried(
+                Operation.SET_ASIDE, lambda: self._handler.set_aside(batch, held.claim, error)
+            )
         self._metrics.quarantined.labels(self._service, batch.partition.topic, error.code).inc()
-
-    async def _progressed_unless_behind(self) -> None:
-        """An empty fetch is progress only where nothing waits: a stuck client fetches none too."""
-        try:
-            lag = await self._consumer.lag()
-        except LogUnavailable:
-            self._loop.progressed()
-            return
-        for partition, behind in lag.items():
-            labels = (self._service, partition.topic, str(partition.partition))
-            self._metrics.lag_records.labels(*labels).set(behind.records)
-            self._metrics.lag_seconds.labels(*labels).set(behind.seconds)
-        if not any(behind.records for behind in lag.values()):
-            self._loop.progressed()
 
 
 async def _beside_each_other(work: Callable[[], Coroutine[None, None, None]], count: int) -> None:

@@ -1,21 +1,32 @@
 """The log on Apache Kafka: the only package that imports aiokafka.
 
 `producer.py` keeps a producer alive, `appender.py` appends through it, `consumer.py` consumes,
-`topics.py` knows the topics, `cluster.py` how to reach the brokers. Opening never fails because
+`topics.py` knows the topics, `survey.py` looks from outside, `cluster.py` knows how to reach the
+brokers. Opening never fails because
 they are away: appends say so, and everything recovers by itself when they are back.
 """
 
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 
-from shared.log import MAX_RECORD_BYTES, Appended, Consumer, Record, Topic
+from shared.log import (
+    MAX_RECORD_BYTES,
+    Appended,
+    Consumer,
+    Extent,
+    Record,
+    Topic,
+    TopicPartition,
+)
+from shared.log.background import Background
 from shared.log.kafka import topics as kafka_topics
 from shared.log.kafka.appender import Appender, open_appender
-from shared.log.kafka.cluster import Cluster
+from shared.log.kafka.cluster import Cluster, SignIn
 from shared.log.kafka.consumer import Timing, open_follower, open_member
 from shared.log.kafka.producer import Producer, open_producer
+from shared.log.kafka.survey import surveyed
 
 
 @asynccontextmanager
@@ -30,25 +41,23 @@ async def open_kafka_log(
     max_in_flight_records: int = 30_000,
     replicas: int | None = None,
     tls: ssl.SSLContext | None = None,
-    username: str | None = None,
-    password: str | None = None,
+    sign_in: SignIn | None = None,
 ) -> AsyncIterator["KafkaLog"]:
     """The log on the brokers `host:port[,host:port]`; enters at once, brokers there or not.
 
     `request_timeout` bounds how long an append may stay undecided; keep it near the callers' own
-    deadline. `replicas` of each topic: see `topics.create`. A user name means SASL with
-    SCRAM-SHA-512.
+    deadline. `replicas` of each topic: see `topics.create`.
     """
+    background = Background()
     cluster = Cluster(
         bootstrap_servers=bootstrap_servers,
         topic_prefix=topic_prefix,
         tls=tls,
-        username=username,
-        password=password,
+        sign_in=sign_in,
     )
     timing = Timing(session_timeout=session_timeout, rebalance_timeout=rebalance_timeout)
     async with (
-        open_producer(cluster, request_timeout=request_timeout) as producer,
+        open_producer(cluster, background, request_timeout=request_timeout) as producer,
         open_appender(
             cluster,
             producer,
@@ -57,7 +66,7 @@ async def open_kafka_log(
             max_in_flight_records=max_in_flight_records,
         ) as appender,
     ):
-        yield KafkaLog(cluster, producer, appender, timing, replicas=replicas)
+        yield KafkaLog(cluster, producer, appender, timing, background, replicas=replicas)
 
 
 class KafkaLog:
@@ -69,6 +78,7 @@ class KafkaLog:
         producer: Producer,
         appender: Appender,
         timing: Timing,
+        background: Background,
         *,
         replicas: int | None = None,
     ) -> None:
@@ -76,6 +86,7 @@ class KafkaLog:
         self._producer = producer
         self._appender = appender
         self._timing = timing
+        self._background = background
         self._replicas = replicas
 
     @property
@@ -94,10 +105,12 @@ class KafkaLog:
     def consume(
         self, topics: Sequence[str], *, group: str
     ) -> AbstractAsyncContextManager[Consumer]:
-        return open_member(self._cluster, topics, group=group, timing=self._timing)
+        return open_member(
+            self._cluster, topics, self._background, group=group, timing=self._timing
+        )
 
     def follow(self, topic: str) -> AbstractAsyncContextManager[Consumer]:
-        return open_follower(self._cluster, topic, timing=self._timing)
+        return open_follower(self._cluster, topic, self._background, timing=self._timing)
 
     async def check_topics(self, topics: Sequence[Topic]) -> Sequence[str]:
         return await kafka_topics.complaints(self._cluster, topics, replicas=self._replicas)
@@ -105,5 +118,16 @@ class KafkaLog:
     async def create_topics(self, topics: Sequence[Topic]) -> None:
         await kafka_topics.create(self._cluster, topics, replicas=self._replicas)
 
+    async def survey(
+        self, topics: Sequence[str], *, group: str, positions: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, Extent]:
+        return await surveyed(self._cluster, topics, group=group, positions=positions)
+
     async def ping(self) -> bool:
         return await self._producer.ping()
+
+    def why_broken(self) -> str | None:
+        return self._background.why_broken()
+
+    def why_no_append(self) -> str | None:
+        return self._producer.why_unfit

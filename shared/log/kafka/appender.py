@@ -27,12 +27,13 @@ from shared.log import (
     LogUnavailable,
     Record,
     TopicPartition,
-    size_of,
+    sizes_of,
 )
 from shared.log.kafka.cluster import Cluster, cancelled, until
 from shared.log.kafka.producer import Producer
 from shared.log.kafka.topics import partitions_of
 from shared.log.partitioner import murmur2
+from shared.traceparent import RecordHeaders
 
 _LOOK_UP_SECONDS = 2.0
 _GATHER_SECONDS = 0.001
@@ -133,7 +134,7 @@ class Appender:
         """As `shared.log.Log.append`."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + deadline.total_seconds()
-        sizes = [size_of(record) for record in records]
+        sizes = sizes_of(records)
         if not sizes:
             return ()
         if max(sizes) > MAX_RECORD_BYTES:
@@ -241,7 +242,7 @@ class Appender:
     def _take_back(self, lane: _Lane, parcel: _Parcel) -> None:
         """Give up what was not sent yet, and the memory it held: the caller waits no longer."""
         unsent = parcel.records[parcel.sent :]
-        size = sum(map(size_of, unsent))
+        size = sum(sizes_of(unsent))
         del parcel.records[parcel.sent :], parcel.places[parcel.sent :]
         parcel.size -= size
         self._free_records += len(unsent)
@@ -292,6 +293,7 @@ class Appender:
         except Exception as error:  # noqa: BLE001 - the lane must outlive any bug of the library
             failure = error
         else:
+            self._producer.delivered()
             return True
         # It did not end, or as a sound producer never ends one: do not wait for the next to show.
         lost_a_batch = not isinstance(failure, KafkaError)
@@ -401,8 +403,12 @@ def _filled(
 def _add(builder: BatchBuilder, parcel: _Parcel) -> bool:
     """Move records into the batch until it is full; whether the whole parcel went in."""
     append, sent = builder.append, parcel.sent
+    own: RecordHeaders = ()
+    headers: list[tuple[str, bytes]] = []
     for record in parcel.records[sent:] if sent else parcel.records:
-        headers = list(record.headers) if record.headers else []
+        if record.headers is not own:  # The records of one request share them.
+            own = record.headers
+            headers = list(own)
         if append(timestamp=None, key=record.key, value=record.value, headers=headers) is None:
             break
         sent += 1

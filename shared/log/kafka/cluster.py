@@ -8,19 +8,31 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
 _STOP_SECONDS = 3.0
 _CANCEL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """Who we are to the brokers, by SASL."""
+
+    mechanism: str
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """The brokers, our prefix before every topic's name, and the client's credentials."""
+    """The brokers, our prefix before every topic's name, and how we speak to them."""
 
     bootstrap_servers: str
     topic_prefix: str
     tls: ssl.SSLContext | None = None
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    """None: in plain text."""
+    sign_in: SignIn | None = None
 
     def name_of(self, topic: str) -> str:
         return self.topic_prefix + topic
@@ -28,23 +40,26 @@ class Cluster:
     def topic_of(self, name: str) -> str:
         return name.removeprefix(self.topic_prefix)
 
+    @property
+    def protocol(self) -> str:
+        transport = "PLAINTEXT" if self.tls is None else "SSL"
+        return transport if self.sign_in is None else f"SASL_{transport}"
+
     def connection(self, *, request_timeout: timedelta) -> Mapping[str, object]:
         """The keyword arguments that producer, consumer and admin client share."""
-        transport = "PLAINTEXT" if self.tls is None else "SSL"
         options: dict[str, object] = {
             "bootstrap_servers": self.bootstrap_servers.split(","),
             "client_id": "perennial",
             "request_timeout_ms": milliseconds(request_timeout),
             "metadata_max_age_ms": 60_000,
             "ssl_context": self.tls,
-            "security_protocol": transport,
+            "security_protocol": self.protocol,
         }
-        if self.username is not None:
+        if self.sign_in is not None:
             options |= {
-                "security_protocol": f"SASL_{transport}",
-                "sasl_mechanism": "SCRAM-SHA-512",
-                "sasl_plain_username": self.username,
-                "sasl_plain_password": self.password,
+                "sasl_mechanism": self.sign_in.mechanism,
+                "sasl_plain_username": self.sign_in.username,
+                "sasl_plain_password": self.sign_in.password,
             }
         return options
 
@@ -103,6 +118,20 @@ async def ended(work: Coroutine[object, object, None], *, within: float) -> None
     await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
     if task.done() and not task.cancelled():
         task.exception()  # retrieved, so that asyncio does not report it
+
+
+async def answers(cluster: Cluster, *, within: float) -> bool:
+    """Whether a new connection reaches a broker, whatever becomes of those that there are."""
+    client = AIOKafkaClient(**cluster.connection(request_timeout=timedelta(seconds=within)))
+    try:
+        async with asyncio.timeout(within):
+            await client.bootstrap()
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    else:
+        return True
+    finally:
+        await ended(client.close(), within=_CANCEL_SECONDS)
 
 
 def _reach(client: object, path: str) -> object:

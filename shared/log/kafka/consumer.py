@@ -25,10 +25,10 @@ from aiokafka.structs import ConsumerRecord
 
 from shared import logging as logs
 from shared.log import Batch, Consumer, Lag, LogUnavailable, StoredRecord, TopicPartition
+from shared.log.background import Background
 from shared.log.kafka.cluster import (
     Cluster,
     background_tasks,
-    cancelled,
     milliseconds,
     stopped,
     until,
@@ -79,6 +79,7 @@ class KafkaConsumer:
         self._connected = asyncio.Event()
         self._failed = asyncio.Event()
         self._generation = 0
+        self.rebalances = 0
         self._in_hand = asyncio.Lock()
         self._fetching: asyncio.Task[_Fetched] | None = None
         self._taken: set[KafkaPartition] = set()
@@ -145,6 +146,14 @@ class KafkaConsumer:
             TopicPartition(self._cluster.topic_of(own.topic), own.partition)
             for own in self._current.assignment()
         )
+
+    def partitions(self) -> Mapping[str, int]:
+        if self._current is None:
+            return {}
+        known = {name: self._current.partitions_for_topic(name) for name in self._names}
+        return {
+            self._cluster.topic_of(name): len(numbers) for name, numbers in known.items() if numbers
+        }
 
     async def lag(self) -> Mapping[TopicPartition, Lag]:
         consumer = self._current
@@ -243,6 +252,7 @@ class KafkaConsumer:
                 await consumer.start()
                 if self._group is None:
                     await self._assign_everything(consumer)
+                    self.rebalances += 1
                 else:
                     # After start(), which would else wait, perhaps a minute, for the group.
                     consumer.subscribe(self._names, listener=_Listener(self))
@@ -331,35 +341,43 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
         await self._consumer.revoked()
 
     async def on_partitions_assigned(self, _assigned: object) -> None:
-        """Nothing: records of the new partitions may be in hand already."""
+        """Only counted: records of the new partitions may be in hand already."""
+        self._consumer.rebalances += 1
 
 
 @asynccontextmanager
 async def open_member(
-    cluster: Cluster, topics: Sequence[str], *, group: str, timing: Timing
+    cluster: Cluster,
+    topics: Sequence[str],
+    background: Background,
+    *,
+    group: str,
+    timing: Timing,
 ) -> AsyncIterator[Consumer]:
     await partitions_of(cluster, topics)
-    async with _open(KafkaConsumer(cluster, topics, group=group, timing=timing)) as consumer:
+    consumer = KafkaConsumer(cluster, topics, group=group, timing=timing)
+    async with _open(consumer, background):
         yield consumer
 
 
 @asynccontextmanager
-async def open_follower(cluster: Cluster, topic: str, *, timing: Timing) -> AsyncIterator[Consumer]:
+async def open_follower(
+    cluster: Cluster, topic: str, background: Background, *, timing: Timing
+) -> AsyncIterator[Consumer]:
     await partitions_of(cluster, [topic])
-    async with _open(KafkaConsumer(cluster, [topic], group=None, timing=timing)) as consumer:
+    consumer = KafkaConsumer(cluster, [topic], group=None, timing=timing)
+    async with _open(consumer, background):
         yield consumer
 
 
 @asynccontextmanager
-async def _open(consumer: KafkaConsumer) -> AsyncIterator[Consumer]:
-    running = asyncio.create_task(consumer.run(), name="kafka.consumer")
-    hinting = asyncio.create_task(consumer.publish_hints(), name="kafka.hints")
-    try:
-        yield consumer
-    finally:
-        await cancelled(hinting)
-        await consumer.publish_last_hints()
-        await cancelled(running)
+async def _open(consumer: KafkaConsumer, background: Background) -> AsyncIterator[None]:
+    async with background.running("kafka.consumer", consumer.run()):
+        try:
+            async with background.running("kafka.hints", consumer.publish_hints()):
+                yield
+        finally:
+            await consumer.publish_last_hints()
 
 
 async def _positions(consumer: AIOKafkaConsumer) -> Mapping[KafkaPartition, int]:

@@ -10,18 +10,25 @@ from typing import TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NodeNotReadyError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+)
 
 from shared import logging as logs
 from shared.errors import Misconfigured
-from shared.log import LogUnavailable, Topic, TopicMissing
+from shared.log import LogRefused, LogUnavailable, Topic, TopicMissing
 from shared.log.kafka.cluster import Cluster, ended, milliseconds
+from shared.log.kafka.refusals import why_unavailable
 
 _ANSWER_WITHIN = timedelta(seconds=2)
 _CREATE_WITHIN = timedelta(seconds=20)
 _SURE_AFTER_SECONDS = 1.0
 _RETRY_SECONDS = 0.1
 _ALREADY_EXISTS = 36
+_NOT_ALLOWED = 29
 _MAX_REPLICAS = 3
 _MIN_IN_SYNC = "min.insync.replicas"
 
@@ -48,7 +55,7 @@ async def partitions_of(cluster: Cluster, topics: Iterable[str]) -> Mapping[str,
     """
     names = {cluster.name_of(topic): topic for topic in topics}
     started = time.monotonic()
-    async with _admin(cluster, within=_ANSWER_WITHIN) as admin:
+    async with admin_client(cluster, within=_ANSWER_WITHIN) as admin:
         while True:
             found = await _existing(admin, names)
             missing = sorted(names.keys() - found.keys())
@@ -64,7 +71,7 @@ async def complaints(
 ) -> Sequence[str]:
     """What differs from how the topics must be, one sentence each; `replicas` as in `create`."""
     names = [cluster.name_of(topic.name) for topic in topics]
-    async with _admin(cluster, within=_ANSWER_WITHIN) as admin:
+    async with admin_client(cluster, within=_ANSWER_WITHIN) as admin:
         states = await _states(admin, names)
     return [
         sentence
@@ -81,12 +88,12 @@ async def create(cluster: Cluster, topics: Sequence[Topic], *, replicas: int | N
     Raises Misconfigured where the brokers refuse a topic (more replicas than brokers, too),
     LogUnavailable when they do not answer.
     """
-    async with _admin(cluster, within=_CREATE_WITHIN) as admin:
+    async with admin_client(cluster, within=_CREATE_WITHIN) as admin:
         if replicas is None:
-            brokers = len((await _answered(admin.describe_cluster))["brokers"])
+            brokers = len((await answered(admin.describe_cluster))["brokers"])
             replicas = min(_MAX_REPLICAS, brokers)
         new = [_new_topic(cluster, topic, replicas=replicas) for topic in topics]
-        answer = await _answered(lambda: admin.create_topics(new))
+        answer = await answered(lambda: admin.create_topics(new))
         # The client does not raise: the errors are in the answer, one row per topic.
         for name, code, *message in answer.topic_errors:
             if code == 0:
@@ -98,15 +105,17 @@ async def create(cluster: Cluster, topics: Sequence[Topic], *, replicas: int | N
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer, asked again while the node that the client picked is not connected yet.
+async def answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer, asked again while the node that the client picked is not connected, or knows no
+    coordinator of a group, yet.
 
-    Safe to repeat: a topic that was created after all answers that it exists. `_admin` limits it.
+    Safe to repeat: a topic that was created after all answers that it exists. `admin_client` limits
+    how long.
     """
     while True:
         try:
             return await ask()
-        except NodeNotReadyError:
+        except (NodeNotReadyError, GroupCoordinatorNotAvailableError):
             await asyncio.sleep(_RETRY_SECONDS)
 
 
@@ -175,6 +184,7 @@ async def _states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str,
     answers = await admin.describe_configs(
         [ConfigResource(ConfigResourceType.TOPIC, name) for name in layouts]
     )
+    _require_rights((row[3], row[0]) for answer in answers for row in answer.resources)
     # A row: error code, error text, kind of resource, its name, its settings (name, value, ...).
     settings = {
         name: {entry[0]: entry[1] for entry in entries}
@@ -197,6 +207,7 @@ async def _existing(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[st
 async def _layouts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, list[int]]:
     """How many replicas each partition has, of the topics that exist."""
     rows = await admin.describe_topics(list(names))
+    _require_rights((row["topic"], row["error_code"]) for row in rows)
     return {
         row["topic"]: [len(partition["replicas"]) for partition in row["partitions"]]
         for row in rows
@@ -204,13 +215,29 @@ async def _layouts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str
     }
 
 
+def _require_rights(answers: Iterable[tuple[str, int]]) -> None:
+    """Else a topic that we may not see would be called missing."""
+    if hidden := sorted(name for name, code in answers if code == _NOT_ALLOWED):
+        raise LogRefused(
+            f"this user of Kafka may not describe {', '.join(hidden)}: see deploy/kafka/acls.sh"
+        )
+
+
 @asynccontextmanager
-async def _admin(cluster: Cluster, *, within: timedelta) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected admin client; every failure to get an answer in time is LogUnavailable."""
+async def admin_client(
+    cluster: Cluster, *, within: timedelta
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client; every failure to get an answer in time is LogUnavailable.
+
+    LogRefused where the brokers answer that they will not.
+    """
     admin = AIOKafkaAdminClient(**cluster.connection(request_timeout=within))
     try:
         async with asyncio.timeout(within.total_seconds()):
-            await admin.start()
+            try:
+                await admin.start()
+            except KafkaConnectionError as error:
+                raise await why_unavailable(cluster, within=_ANSWER_WITHIN) from error
             yield admin
     except (KafkaError, OSError, TimeoutError) as error:
         raise LogUnavailable(f"Kafka does not answer: {error!r}") from error
