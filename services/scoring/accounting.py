@@ -82,7 +82,7 @@ class Accounting:
                 or opened.books.versions is not versions
                 or opened.books.accounts != accounts
             ):
-                books = Books(versions, accounts)
+                books = Books(versions, accounts, erased_since=ledger.erased_since)
                 opened = _Opened(books=books, terms=terms_of(books))
                 self._opened = opened
             return opened

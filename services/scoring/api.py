@@ -37,6 +37,7 @@ from services.scoring.openapi import answers
 from services.scoring.register import Register
 from shared.clock import Clock
 from shared.credentials import KeyRing, Refusal, Scope, bearer
+from shared.http_headers import OF_AN_API, WithHeaders
 
 _MEANS: Final = {feature.name: feature.definition for feature in FEATURES}
 
@@ -67,6 +68,7 @@ def api(
         redoc_url=None,
         dependencies=[Depends(_BEARER), Depends(authorised)],
     )
+    app.add_middleware(WithHeaders, headers=OF_AN_API)
     add_accounts(app, sources)
     # Before the account itself: an id may hold slashes.
     add_journey(app, sources)

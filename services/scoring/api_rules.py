@@ -124,7 +124,12 @@ def add_rules(app: FastAPI, sources: Sources, *, seconds: float = PREVIEW_SECOND
 
 async def _preview(connection: AsyncConnection, rules: Rules) -> Preview:
     # Between two reads thousands of accounts are judged; our connections end sooner by default.
-    await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
+    await connection.execute(
+        text(
+            "SELECT set_config('idle_in_transaction_session_timeout', '60s', true),"
+            " set_config('statement_timeout', '30s', true)"
+        )
+    )
     return await flag_review.preview(connection, rules)
 
 

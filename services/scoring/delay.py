@@ -31,6 +31,9 @@ class Delay:
         self._newest: dict[TopicPartition, datetime] = {}
         self._waiting: dict[TopicPartition, datetime] = {}
 
+    async def positions(self) -> Mapping[TopicPartition, int]:
+        return await self._handler.positions()
+
     async def claim(self, partition: TopicPartition) -> Claim:
         return await self._handler.claim(partition)
 

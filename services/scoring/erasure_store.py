@@ -4,10 +4,14 @@ Intake of events holds the lock of erasures shared, an erasure holds it alone: n
 read before an erasure can be written after it.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Final, TypeAlias
 
 import asyncpg
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,8 +19,33 @@ from services.scoring.domain.directory import Erasures
 from services.scoring.store import SHARDS, shard_of
 from shared.database import driver
 
+BY_SHARD: Final = ("account_past", "scores", "dirty", "flag_states")
+BY_ACCOUNT: Final = (
+    "accounts",
+    "account_versions",
+    "account_stages",
+    "account_features",
+    "feature_rows",
+    "outcomes",
+)
+"""What holds something of accounts beside their days, signals and flags."""
+
+Person: TypeAlias = tuple[str, int]
+"""An account, empty for all of them, and the key of a user."""
+Asked: TypeAlias = tuple[str | None, datetime]
+"""The user's hash, None where only the key is known, and when it was asked for."""
+
 _LOCK = "hashtext('scoring.erasures')"
 _ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """The accounts in which people were found, and in how many rows."""
+
+    accounts: frozenset[str]
+    rows: Counter[str]
+    """By table."""
 
 
 async def hold_off_erasures(connection: AsyncConnection) -> None:
@@ -81,35 +110,39 @@ async def erase_accounts(
     """Delete what is held of the accounts, and remember until when.
 
     Returns the rows of the open flags that somebody has heard of, and the accounts of which days or
-    signals remain: of events received later. The ids of counted events stay until their retention
-    ends.
+    signals remain: of events received later, whose ids stay too, so that a replay counts nothing
+    twice. What waits in the outbox is not let out any more.
     """
     connected = await driver(connection)
     names, moments = list(erased), list(erased.values())
     await connected.execute(_REMEMBER_ACCOUNTS, names, moments)
     shards = [shard_of(name) for name in names]
-    await connected.execute(_DELETE_DAYS, names, moments, shards)
-    await connected.execute(_DELETE_SIGNALS, names, moments, shards)
-    for table in ("account_past", "scores", "dirty", "flag_states"):
-        await connected.execute(
-            f"DELETE FROM scoring.{table}"
-            " WHERE shard = ANY($2::smallint[]) AND account_id = ANY($1::text[])",
-            names,
-            shards,
+    counts = _Counts()
+    counts.add("account_day", await connected.fetch(_DELETE_DAYS, names, moments, shards))
+    counts.add("signals", await connected.fetch(_DELETE_SIGNALS, names, moments, shards))
+    for table in BY_SHARD:
+        counts.add(
+            table,
+            await connected.fetch(
+                f"DELETE FROM scoring.{table}"
+                " WHERE shard = ANY($2::smallint[]) AND account_id = ANY($1::text[])"
+                " RETURNING account_id",
+                names,
+                shards,
+            ),
         )
-    for table in (
-        "accounts",
-        "account_versions",
-        "account_stages",
-        "account_features",
-        "feature_rows",
-        "outcomes",
-    ):
-        await connected.execute(
-            f"DELETE FROM scoring.{table} WHERE account_id = ANY($1::text[])",
-            names,
+    for table in BY_ACCOUNT:
+        counts.add(
+            table,
+            await connected.fetch(
+                f"DELETE FROM scoring.{table} WHERE account_id = ANY($1::text[])"
+                " RETURNING account_id",
+                names,
+            ),
         )
     deleted = await connected.fetch(_DELETE_FLAGS, names)
+    counts.add("flags", deleted)
+    counts.add("outbox", await connected.fetch(_DELETE_OUTBOX, names))
     remaining = await connected.fetch(
         "SELECT account_id FROM unnest($1::text[], $2::smallint[]) AS n (account_id, shard)"
         " WHERE EXISTS (SELECT FROM scoring.account_day AS d"
@@ -120,26 +153,96 @@ async def erase_accounts(
         names,
         shards,
     )
+    later = {row[0] for row in remaining}
+    gone = [name for name in names if name not in later]
+    counts.add("seen_events", await connected.fetch(_DELETE_IDS, gone, await _days(connected)))
     # Of a flag that nobody has heard of, nobody need hear that it is cleared.
     told = [row for row in deleted if row["cleared_at"] is None and row["told_at"] is not None]
+    await connected.execute(_NOTE_COUNTS, names, [counts.of(name) for name in names])
     return told, [row[0] for row in remaining]
 
 
+async def count_ids(connection: AsyncConnection, account: str) -> int:
+    """How many ids of the account's counted events are kept."""
+    connected = await driver(connection)
+    found = await connected.fetchval(_COUNT_IDS, [account], await _days(connected))
+    return int(found)
+
+
+async def _days(connected: asyncpg.Connection) -> Sequence[date]:
+    """Those of which there may be ids of events."""
+    first, last = await connected.fetchrow(
+        "SELECT min(event_day), max(event_day) FROM scoring.seen_events"
+    )
+    return () if first is None else _all_days(first, last)
+
+
+def _all_days(first: date, last: date) -> Sequence[date]:
+    return [first + _ONE_DAY * number for number in range((last - first).days + 1)]
+
+
+async def accounts_done(
+    connection: AsyncConnection, accounts: Collection[str], *, flags_until: datetime, now: datetime
+) -> None:
+    """They are erased, and with them what flags said until then."""
+    await (await driver(connection)).execute(
+        "UPDATE scoring.erased_accounts SET done_at = $3,"
+        " flags_until = greatest(flags_until, $2) WHERE account_id = ANY($1::text[])",
+        list(accounts),
+        flags_until,
+        now,
+    )
+
+
+class _Counts:
+    """How many rows went, by account and table."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Counter[str]] = {}
+
+    def add(self, table: str, rows: Sequence[asyncpg.Record]) -> None:
+        for row in rows:
+            self._of.setdefault(row["account_id"], Counter())[table] += 1
+
+    def of(self, account: str) -> str:
+        return msgspec.json.encode(self._of.get(account, {})).decode()
+
+
 _REMEMBER_ACCOUNTS = """
-INSERT INTO scoring.erased_accounts AS e (account_id, erased_at)
-SELECT * FROM unnest($1::text[], $2::timestamptz[])
-ON CONFLICT (account_id) DO UPDATE SET erased_at = greatest(e.erased_at, EXCLUDED.erased_at)
+INSERT INTO scoring.erased_accounts AS e (account_id, erased_at, changed_since, done_at)
+SELECT n.account_id, n.erased_at, (SELECT v.since FROM scoring.account_versions AS v
+    WHERE v.account_id = n.account_id ORDER BY v.since OFFSET 1 LIMIT 1), NULL
+FROM unnest($1::text[], $2::timestamptz[]) AS n (account_id, erased_at)
+ON CONFLICT (account_id) DO UPDATE SET erased_at = greatest(e.erased_at, EXCLUDED.erased_at),
+    changed_since = least(e.changed_since, EXCLUDED.changed_since), done_at = NULL
+"""
+_NOTE_COUNTS = """
+UPDATE scoring.erased_accounts AS e SET counts = n.counts::jsonb
+FROM unnest($1::text[], $2::text[]) AS n (account_id, counts) WHERE e.account_id = n.account_id
+"""
+# The days stand first in the key: without them the whole of it is read.
+_IDS = "WHERE account_id = ANY($1::text[]) AND event_day = ANY($2::date[])"
+_DELETE_IDS = f"DELETE FROM scoring.seen_events {_IDS} RETURNING account_id"
+_COUNT_IDS = f"SELECT count(*) FROM scoring.seen_events {_IDS}"
+# What the relay has in hand leaves, and the tombstone after it.
+_DELETE_OUTBOX = """
+DELETE FROM scoring.outbox WHERE id IN (SELECT id FROM scoring.outbox
+    WHERE key = ANY(SELECT convert_to(n, 'UTF8') FROM unnest($1::text[]) AS n)
+    FOR UPDATE SKIP LOCKED)
+RETURNING convert_from(key, 'UTF8') AS account_id
 """
 # A day with events from before and after goes as a whole: what it holds of each is not known.
 _DELETE_DAYS = """
 DELETE FROM scoring.account_day AS d
 USING unnest($1::text[], $2::timestamptz[], $3::smallint[]) AS n (account_id, erased_at, shard)
 WHERE d.shard = n.shard AND d.account_id = n.account_id AND d.first_received_at <= n.erased_at
+RETURNING d.account_id
 """
 _DELETE_SIGNALS = """
 DELETE FROM scoring.signals AS s
 USING unnest($1::text[], $2::timestamptz[], $3::smallint[]) AS n (account_id, erased_at, shard)
 WHERE s.shard = n.shard AND s.account_id = n.account_id AND s.received_at <= n.erased_at
+RETURNING s.account_id
 """
 _DELETE_FLAGS = """
 DELETE FROM scoring.flags WHERE account_id = ANY($1::text[])
@@ -148,19 +251,50 @@ RETURNING account_id, reason, episode, flag_id, stage, raised_at, updated_at, cl
 """
 
 
-async def remember_users(
-    connection: AsyncConnection, users: Collection[tuple[str, int]], *, erased_at: datetime
+async def remember_users(connection: AsyncConnection, users: Mapping[Person, Asked]) -> None:
+    """From now on these people's events count without them."""
+    ordered = sorted(users.items())
+    await (await driver(connection)).execute(
+        _REMEMBER_USERS,
+        [account for (account, _), _ in ordered],
+        [key for (_, key), _ in ordered],
+        [user_hash for _, (user_hash, _) in ordered],
+        [asked_at for _, (_, asked_at) in ordered],
+    )
+
+
+_REMEMBER_USERS = """
+INSERT INTO scoring.erased_users AS e
+    (account_id, user_key, user_hash, erased_at, asked_at, done_at)
+SELECT account_id, user_key, user_hash, asked_at, asked_at, NULL
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[])
+    AS n (account_id, user_key, user_hash, asked_at)
+ON CONFLICT (account_id, user_key) DO UPDATE SET
+    user_hash = coalesce(EXCLUDED.user_hash, e.user_hash),
+    erased_at = least(e.erased_at, EXCLUDED.erased_at),
+    asked_at = greatest(e.asked_at, EXCLUDED.asked_at), done_at = NULL
+"""
+
+
+async def users_done(
+    connection: AsyncConnection,
+    users: Collection[Person],
+    *,
+    counts: Mapping[str, int],
+    now: datetime,
 ) -> None:
-    """From now on these people's events count without them; an empty account means all."""
+    """They are in no bucket any more; `counts`: the rows where these together were."""
     ordered = sorted(users)
     await (await driver(connection)).execute(
-        "INSERT INTO scoring.erased_users (account_id, user_key, erased_at)"
-        " SELECT account_id, user_key, $3::timestamptz"
+        "UPDATE scoring.erased_users AS e SET done_at = $3,"
+        " counts = CASE WHEN $4::text = '{}' AND e.counts IS NOT NULL THEN e.counts"
+        " ELSE $4::jsonb END"
         " FROM unnest($1::text[], $2::bigint[]) AS n (account_id, user_key)"
-        " ON CONFLICT DO NOTHING",
+        " WHERE e.account_id = n.account_id AND e.user_key = n.user_key",
         [account for account, _ in ordered],
         [key for _, key in ordered],
-        erased_at,
+        now,
+        msgspec.json.encode(counts).decode(),
     )
 
 
@@ -173,54 +307,74 @@ async def days_held(connection: AsyncConnection) -> Sequence[date]:
         SHARDS - 1,
     )
     first, last = row
-    if first is None:
-        return ()
-    return [first + _ONE_DAY * number for number in range((last - first).days + 1)]
+    return () if first is None else _all_days(first, last)
 
 
 async def forget_users_of_account(
     connection: AsyncConnection, account: str, keys: Collection[int]
-) -> set[str]:
-    """Take the people out of the account's buckets and signals; the account where there was one."""
+) -> Touched:
+    """Take the people out of the account's buckets and signals."""
     wanted = {"keys": list(keys), "shard": shard_of(account), "account": account}
     where = "shard = :shard AND account_id = :account"
-    return await _forget(connection, _FORGET_DAYS, where, wanted) | await _forget(
-        connection, _FORGET_SIGNALS, where, wanted
-    )
+    days = await _forget(connection, "account_day", where, wanted)
+    signals = await _forget(connection, "signals", where, wanted)
+    return Touched(accounts=days.accounts | signals.accounts, rows=days.rows + signals.rows)
 
 
 async def forget_users_of_day(
     connection: AsyncConnection, day: date, keys: Collection[int]
-) -> set[str]:
-    """Take the people out of one day's buckets; the accounts where there was one."""
+) -> Touched:
+    """Take the people out of one day's buckets."""
     # The shards stand first in the key: without them older servers read the whole of it.
     wanted = {"keys": list(keys), "shards": list(range(SHARDS)), "day": day}
     where = "shard = ANY(CAST(:shards AS smallint[])) AND day = :day"
-    return await _forget(connection, _FORGET_DAYS, where, wanted)
+    return await _forget(connection, "account_day", where, wanted)
 
 
 async def forget_users_of_signals(
     connection: AsyncConnection, shard: int, keys: Collection[int]
-) -> set[str]:
-    """Take the people out of one shard's signals; the accounts where there was one."""
+) -> Touched:
+    """Take the people out of one shard's signals."""
     wanted = {"keys": list(keys), "shard": shard}
-    return await _forget(connection, _FORGET_SIGNALS, "shard = :shard", wanted)
+    return await _forget(connection, "signals", "shard = :shard", wanted)
 
 
 async def _forget(
-    connection: AsyncConnection, statement: str, where: str, wanted: Mapping[str, object]
-) -> set[str]:
-    rows = await connection.execute(text(f"{statement} AND {where} RETURNING account_id"), wanted)
-    return {row[0] for row in rows}
+    connection: AsyncConnection, table: str, where: str, wanted: Mapping[str, object]
+) -> Touched:
+    statement = f"{_FORGET[table]} AND {where} RETURNING account_id"
+    accounts = [row[0] for row in await connection.execute(text(statement), wanted)]
+    return Touched(
+        accounts=frozenset(accounts), rows=Counter({table: len(accounts)} if accounts else {})
+    )
 
 
-_FORGET_DAYS = """
+_FORGET: Final = {
+    "account_day": """
 UPDATE scoring.account_day AS d SET users = coalesce(
     (SELECT array_agg(u ORDER BY u) FROM unnest(d.users) AS u
         WHERE u <> ALL (CAST(:keys AS bigint[]))),
     '{}')
 WHERE users && CAST(:keys AS bigint[])
-"""
-_FORGET_SIGNALS = """
+""",
+    "signals": """
 UPDATE scoring.signals SET user_key = NULL WHERE user_key = ANY (CAST(:keys AS bigint[]))
-"""
+""",
+}
+
+
+async def pending(connection: AsyncConnection) -> tuple[int, datetime | None]:
+    """How many erasures are not finished, and when the oldest of them was asked for."""
+    row = (await connection.execute(_PENDING)).one()
+    return row.number, row.oldest
+
+
+_PENDING = text(
+    """
+    SELECT count(*) AS number, min(since) AS oldest FROM (
+        SELECT erased_at AS since FROM scoring.erased_accounts WHERE done_at IS NULL
+        UNION ALL
+        SELECT coalesce(asked_at, erased_at) FROM scoring.erased_users WHERE done_at IS NULL
+    ) AS open
+    """
+)

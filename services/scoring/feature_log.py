@@ -25,6 +25,8 @@ YEAR: Final = timedelta(days=365)
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="string")
 _LOCK: Final = "pg_advisory_xact_lock(hashtext('scoring.feature_rows'))"
+_ADD: Final = text("SELECT scoring.add_feature_rows_partition(:month)")
+_DROP: Final = text("SELECT scoring.drop_feature_rows_partition(:month)")
 _TABLE: Final = "scoring.feature_rows"
 _DIRECTORY: Final = (
     "segment",
@@ -96,12 +98,7 @@ class Months:
             # Alone, and never inside a sweep: making one locks the whole table for a moment.
             await connection.execute(text(f"SELECT {_LOCK}"))
             for month in sorted(missing):
-                await connection.execute(
-                    text(
-                        f"CREATE TABLE IF NOT EXISTS {_TABLE}_{month:%Y%m} PARTITION OF {_TABLE}"
-                        f" FOR VALUES FROM ('{month} 00:00+00') TO ('{_next(month)} 00:00+00')"
-                    )
-                )
+                await connection.execute(_ADD, {"month": month})
         self._known |= missing
 
     async def maintain(self, now: datetime) -> int:
@@ -119,7 +116,8 @@ class Months:
             )
             past = [name for name in names if name < oldest]
             for name in past:
-                await connection.execute(text(f"DROP TABLE scoring.{name}"))
+                first = datetime.strptime(name, "feature_rows_%Y%m").replace(tzinfo=UTC).date()
+                await connection.execute(_DROP, {"month": first})
         self._known = {month for month in self._known if f"feature_rows_{month:%Y%m}" >= oldest}
         return len(past)
 
@@ -167,7 +165,3 @@ def _document(fields: AccountFields) -> str:
 
 def _month(moment: datetime) -> date:
     return moment.astimezone(UTC).date().replace(day=1)
-
-
-def _next(month: date) -> date:
-    return (month + timedelta(days=31)).replace(day=1)

@@ -1,7 +1,7 @@
 """Flags as they leave: what a decision says to others, in its envelope."""
 
 import hashlib
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
@@ -25,6 +25,7 @@ def flag_event(
     value: ValueAtRisk | None,
     renewal: date | None,
     summary: str,
+    received_at: datetime | None = None,
 ) -> FlagEvent:
     """The message of a decision that changes a flag."""
     if decision.change is None:
@@ -40,6 +41,7 @@ def flag_event(
             episode=episode,
             as_of=as_of,
             raised_at=decision.raised_at or as_of,
+            received_at=received_at,
             band=band,
             risk=risk,
             value_at_risk=value,
@@ -48,6 +50,15 @@ def flag_event(
             reasons=decision.evidence,
         )
     )
+
+
+def without_hold(event: FlagEvent, held: timedelta) -> FlagEvent:
+    """What was held on purpose counts for no latency."""
+    if event.data.received_at is None:
+        return event
+    received_at = event.data.received_at + held
+    data = msgspec.structs.replace(event.data, received_at=received_at)
+    return msgspec.structs.replace(event, data=data)
 
 
 def as_raised(event: FlagEvent) -> FlagEvent:

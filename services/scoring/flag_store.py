@@ -24,9 +24,11 @@ from services.scoring.flag_events import as_raised
 from services.scoring.store import shard_of
 from services.scoring.tables import outbox
 from shared import outbox as outboxes
+from shared import traceparent
 from shared.database import driver
 from shared.log import Record
 from shared.messages import FLAGS, Band, Flag, FlagEvent, FlagReason, encode
+from shared.traceparent import Traceparent
 
 _ANCHOR: Final = msgspec.json.Decoder(dict[str, float])
 
@@ -38,6 +40,7 @@ class FlagChange:
     account: str
     decision: Decision
     event: FlagEvent | None
+    traceparent: Traceparent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,28 +99,37 @@ async def save(connection: AsyncConnection, changes: Iterable[FlagChange], now: 
     """
     ordered = sorted(changes, key=lambda one: (one.account, one.decision.reason))
     await _save_states(connection, ordered)
-    told = [_Told(one.event, one.decision.why) for one in ordered if one.event is not None]
+    told = [
+        _Told(one.event, one.decision.why, one.traceparent)
+        for one in ordered
+        if one.event is not None
+    ]
     raised = [one for one in told if one.flag.change == "raised"]
     changed = [one for one in told if one.flag.change != "raised"]
     untold = await _lock_untold(connection, changed)
     await _insert_episodes(connection, raised, now)
     await _update_episodes(connection, changed, untold, now)
     leaving = [
-        one.event
+        one
         for one in told
         if (not one.is_guarded if one.flag.change == "raised" else one.key not in untold)
     ]
-    await put(connection, leaving)
+    await put(connection, [(one.event, one.traceparent) for one in leaving])
     return Saved(
-        sent=[(event.data.reason, event.data.change) for event in leaving],
+        sent=[(one.flag.reason, one.flag.change) for one in leaving],
         waiting=sum(one.is_guarded for one in raised),
         held_back=[one.decision.why for one in ordered if one.event is None],
     )
 
 
-async def put(connection: AsyncConnection, events: Sequence[FlagEvent]) -> None:
-    """Let the messages leave with the caller's transaction."""
-    records = [Record(key=one.subject.encode(), value=encode(one)) for one in events]
+async def put(
+    connection: AsyncConnection, events: Sequence[tuple[FlagEvent, Traceparent | None]]
+) -> None:
+    """Let the messages leave with the caller's transaction, each with its trace."""
+    records = [
+        Record(key=one.subject.encode(), value=encode(one), headers=traceparent.headers_of(trace))
+        for one, trace in events
+    ]
     await outboxes.put(connection, outbox, FLAGS, records)
 
 
@@ -203,17 +215,20 @@ async def _insert_episodes(
             [one.flag.flag_id for one in raised],
             [one.flag.stage for one in raised],
             [encode(one.event) if one.is_guarded else None for one in raised],
+            [one.traceparent for one in raised],
         )
 
 
 _INSERT_EPISODES = """
 INSERT INTO scoring.flags (account_id, reason, episode, flag_id, stage, raised_at, updated_at, band,
-    risk, summary, evidence, why, told_at, message)
+    risk, summary, evidence, why, told_at, message, traceparent)
 SELECT account_id, reason, episode, flag_id, stage, $9::timestamptz, $9::timestamptz, band,
-    risk, summary, evidence::jsonb, why, CASE WHEN message IS NULL THEN $9::timestamptz END, message
+    risk, summary, evidence::jsonb, why, CASE WHEN message IS NULL THEN $9::timestamptz END,
+    message, traceparent
 FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::float8[], $6::text[], $7::text[],
-    $8::text[], $10::text[], $11::text[], $12::bytea[])
-    AS n (account_id, reason, episode, band, risk, summary, evidence, why, flag_id, stage, message)
+    $8::text[], $10::text[], $11::text[], $12::bytea[], $13::text[])
+    AS n (account_id, reason, episode, band, risk, summary, evidence, why, flag_id, stage, message,
+        traceparent)
 """
 
 
@@ -254,6 +269,7 @@ class _Told:
 
     event: FlagEvent
     why: Why
+    traceparent: Traceparent | None
 
     @property
     def flag(self) -> Flag:

@@ -2,10 +2,11 @@
 
 Order of effects, all in the one transaction: 1 move the position (a miss: another owner, roll
 back), 2 insert the event ids and keep only the new events, 3 add to the day buckets, 4 add signals,
-the sources' hours and the tally of events, 5 mark the accounts dirty; for the directory: 2 merge,
-3 delete what is erased, 4 store the records and note what has become of whom when, 5 publish
-tombstones, cleared flags and whole records through the outbox, 6 mark dirty. What cannot be read
-leaves through the outbox to `rejected`, in the same transaction.
+the sources' hours, the tally of events and what became of each record, 5 mark the accounts dirty;
+for the directory: 2 merge, 3 delete what is erased, 4 store the records and note what has become of
+whom when, 5 publish tombstones, cleared flags and whole records through the outbox, 6 mark dirty,
+7 note what became of each change. What cannot be read leaves through the outbox to `rejected`, in
+the same transaction.
 
 A person is erased before that transaction, in steps of a day: each may be done again.
 """
@@ -26,16 +27,16 @@ from services.scoring.domain import directory, history
 from services.scoring.domain.directory import ChangeResult, Known
 from services.scoring.domain.tally import Tally, tally
 from services.scoring.feature_names import FeatureNames
-from services.scoring.metrics import EventResult, ScoringMetrics
+from services.scoring.metrics import ScoringMetrics
 from services.scoring.partitions import Partitions
 from services.scoring.seen_events import SeenEvents
 from services.scoring.tables import log_positions, outbox
-from shared import failpoints
+from shared import failpoints, traceparent
 from shared import outbox as outboxes
 from shared.clock import Clock
 from shared.errors import InvalidMessage, PerennialError
 from shared.log import Batch, Record, StoredRecord, TopicPartition, positions
-from shared.log.positions import Claim
+from shared.log.positions import Claim, Result
 from shared.messages import (
     ACCOUNTS,
     DIRECTORY_CHANGES,
@@ -52,12 +53,15 @@ from shared.messages import (
     encode,
 )
 from shared.quarantine import rejected
+from shared.traceparent import Traceparent
 
 TOPICS = (USAGE_EVENTS, USAGE_EVENTS_OVERFLOW, DIRECTORY_CHANGES, OUTCOMES)
 
 _UNREADABLE_LIMIT = 100
 _BEFORE_MIDNIGHT = timedelta(minutes=10)
 _NO_ID: EventId = ((0, ""), b"")
+_LATER: Mapping[Result, int] = {}
+"""What becomes of the records is known, and counted, at the end of the transaction."""
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -89,6 +93,10 @@ class Intake:
         self._clock = clock
         self._known: defaultdict[TopicPartition, _Known] = defaultdict(_Known)
 
+    async def positions(self) -> Mapping[TopicPartition, int]:
+        async with self._engine.connect() as connection:
+            return await positions.read(connection, log_positions)
+
     async def claim(self, partition: TopicPartition) -> Claim:
         self._known[partition] = _Known()
         async with self._engine.begin() as connection:
@@ -105,7 +113,7 @@ class Intake:
 
     async def set_aside(self, batch: Batch, held: Claim, error: InvalidMessage) -> None:
         async with self._engine.begin() as connection:
-            await self._advance(connection, batch, held)
+            await self._advance(connection, batch, held, {Result.QUARANTINED: 1})
             await _put_aside(connection, batch, [(batch.records[0], error)])
 
     async def _take_in_events(self, batch: Batch, held: Claim) -> None:
@@ -126,47 +134,77 @@ class Intake:
             seen_today = await store.add_activity(connection, tallied.deltas, running_day=today)
             await store.add_signals(connection, [(key, one) for (_, key), one in tallied.signals])
             await store.add_source_hours(connection, batch.partition, tallied.source_hours)
-            counted = sum(delta.events for delta in tallied.deltas.values())
-            await store.count_events(connection, batch.partition, counted)
-            await store.mark_dirty(connection, _marks(tallied, seen_today, now))
+            fresh, erased = arrivals.count(new), arrivals.count(arrived.keys) - arrivals.count(kept)
+            results = {
+                # What was added to the buckets, not what should have been: the sum tells.
+                Result.COUNTED: tallied.events,
+                Result.DUPLICATE: arrived.readable - fresh - erased,
+                Result.ERASED: erased,
+                Result.QUARANTINED: len(arrived.unreadable),
+            }
+            await store.count_events(
+                connection,
+                batch.partition,
+                activity=sum(delta.events for delta in tallied.deltas.values()),
+                results=results,
+            )
+            marks = _marks(tallied, seen_today, now)
+            await store.mark_dirty(connection, _with_traces(marks, batch, arrived, new))
             await _put_aside(connection, batch, arrived.unreadable)
             failpoints.reach("scoring.in_transaction")
         known.events.remember(kept)
         known.features.remember(names)
-        counts = arrivals.count(new)
-        erased = arrivals.count(arrived.keys) - arrivals.count(kept)
-        self._metrics.count(EventResult.COUNTED, counts)
-        self._metrics.count(EventResult.ERASED, erased)
-        self._metrics.count(EventResult.DUPLICATE, arrived.readable - counts - erased)
-        self._metrics.count(EventResult.QUARANTINED, len(arrived.unreadable))
+        self._metrics.count(results)
+        self._count_unreadable(batch, arrived.unreadable)
 
     async def _take_in_changes(self, batch: Batch, held: Claim) -> None:
         changes, unreadable = _decode_all(DirectoryChange, batch.records)
         people = [change for change in changes if change.user]
         if people:
-            await erasure.erase_users(self._engine, people, now=self._clock())
+            await erasure.erase_users(self._engine, erasure.asked_for(people), now=self._clock())
         async with self._engine.begin() as connection:
             await self._advance(connection, batch, held)
             merged = await self._merge(
-                connection, [change for change in changes if not change.user]
+                connection,
+                [change for change in changes if not change.user],
+                traceparent.by_key(batch.records),
             )
             await _put_aside(connection, batch, unreadable)
+            merged[ChangeResult.ERASING] += len(people)
+            await positions.count(
+                connection,
+                log_positions,
+                batch.partition,
+                {
+                    Result.COUNTED: merged.total() - merged[ChangeResult.ERASED],
+                    Result.ERASED: merged[ChangeResult.ERASED],
+                    Result.QUARANTINED: len(unreadable),
+                },
+            )
         for result, count in merged.items():
             self._metrics.changes.labels(result).inc(count)
-        self._metrics.changes.labels(ChangeResult.ERASING).inc(len(people))
         self._metrics.changes.labels(ChangeResult.QUARANTINED).inc(len(unreadable))
+        self._count_unreadable(batch, unreadable)
 
     async def _take_in_outcomes(self, batch: Batch, held: Claim) -> None:
         events, unreadable = _decode_all(OutcomeEvent, batch.records)
+        results = {Result.COUNTED: len(events), Result.QUARANTINED: len(unreadable)}
         async with self._engine.begin() as connection:
-            await self._advance(connection, batch, held)
+            await self._advance(connection, batch, held, results)
             await outcomes.save(connection, [event.data for event in events])
             await _put_aside(connection, batch, unreadable)
+        self._count_unreadable(batch, unreadable)
 
     async def _merge(
-        self, connection: AsyncConnection, changes: Sequence[DirectoryChange]
+        self,
+        connection: AsyncConnection,
+        changes: Sequence[DirectoryChange],
+        traces: Mapping[bytes, Traceparent],
     ) -> Counter[ChangeResult]:
-        """Apply the changes in their order, and let out what has become of each account."""
+        """Apply the changes in their order, and let out what has become of each account.
+
+        It goes on in the trace of the last change of the account, `traces` by key.
+        """
         known = await _read_known(connection, {change.account for change in changes})
         erased: dict[str, datetime] = {}
         changed: dict[str, AccountRecord] = {}
@@ -191,7 +229,9 @@ class Intake:
                 told_again.setdefault(change.account, [(change.received_at, after.fields)])
         marks = {name: record.updated_at for name, record in changed.items()}
         if erased:
-            remaining = await erasure.erase_accounts(connection, erased, now=self._clock())
+            remaining = await erasure.erase_accounts(
+                connection, erased, now=self._clock(), traces=traces
+            )
             marks |= dict.fromkeys(remaining, self._clock())
         records = [record for _, record in sorted(changed.items())]
         await store.save_accounts(connection, records)
@@ -201,14 +241,26 @@ class Intake:
             connection,
             outbox,
             ACCOUNTS,
-            [Record(key=record.account.encode(), value=encode(record)) for record in records],
+            [_record_of(record, traces) for record in records],
         )
-        await store.mark_dirty(connection, store.marks_at(marks))
+        await store.mark_dirty(connection, store.marks_at(marks, traces))
         return results
 
-    async def _advance(self, connection: AsyncConnection, batch: Batch, held: Claim) -> None:
-        if not await positions.advance(connection, log_positions, batch, held):
+    async def _advance(
+        self,
+        connection: AsyncConnection,
+        batch: Batch,
+        held: Claim,
+        results: Mapping[Result, int] = _LATER,
+    ) -> None:
+        if not await positions.advance(connection, log_positions, batch, held, results):
             self._metrics.fence_missed.inc()
+
+    def _count_unreadable(
+        self, batch: Batch, unreadable: Sequence[tuple[StoredRecord, InvalidMessage]]
+    ) -> None:
+        for _, error in unreadable:
+            self._metrics.quarantined(batch.partition.topic, error.code)
 
 
 def _decode_all(
@@ -286,6 +338,39 @@ def _marks(
         store.Mark(account=name, received_at=moment, backfill=name in tallied.backfilled_since)
         for name, moment in sorted(received.items())
     ]
+
+
+def _with_traces(
+    marks: Sequence[store.Mark], batch: Batch, arrived: Arrivals, new: Keys
+) -> Sequence[store.Mark]:
+    """The marks, each with the trace of its account's first new event in the batch.
+
+    Few accounts are marked, so only their records are looked at; read once more they are only where
+    the batch repeats what is known.
+    """
+    if not marks:
+        return marks
+    all_new = arrivals.count(new) == arrived.readable
+    wanted = {mark.account.encode() for mark in marks}
+    found: dict[bytes, Traceparent | None] = {}
+    for record in batch.records:
+        if record.key in wanted and (all_new or _is_among(record, new)):
+            wanted.discard(record.key)
+            found[record.key] = traceparent.of_headers(record.headers)
+            if not wanted:
+                break
+    return [replace(mark, traceparent=found.get(mark.account.encode())) for mark in marks]
+
+
+def _is_among(record: StoredRecord, new: Keys) -> bool:
+    read = arrivals.read([record], Arrivals(), arrivals.nothing_known)
+    return any(key in new.get(group, ()) for (group, key), _ in read)
+
+
+def _record_of(record: AccountRecord, traces: Mapping[bytes, Traceparent]) -> Record:
+    key = record.account.encode()
+    headers = traceparent.headers_of(traces.get(key))
+    return Record(key=key, value=encode(record), headers=headers)
 
 
 async def _read_known(connection: AsyncConnection, names: Collection[str]) -> dict[str, Known]:

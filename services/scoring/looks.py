@@ -35,8 +35,10 @@ from services.scoring.explanations import Scored
 from services.scoring.feature_log import Kind, LoggedRow
 from services.scoring.flag_events import flag_event
 from services.scoring.usage_store import Scope, Stored, Truths
+from shared import traceparent
 from shared.database import driver
 from shared.messages import FlagEvent, FlagReason, Reason
+from shared.traceparent import Traceparent
 
 States: TypeAlias = Mapping[str, Mapping[FlagReason, FlagState]]
 
@@ -74,8 +76,19 @@ class Looks:
     def __init__(self) -> None:
         self._sets = DaySets()
 
-    async def look(self, connection: AsyncConnection, scope: Scope, moment: Moment) -> Seen:
-        """Score the accounts of the scope and write what was found."""
+    async def look(
+        self,
+        connection: AsyncConnection,
+        scope: Scope,
+        moment: Moment,
+        traces: Mapping[str, Traceparent],
+        received: Mapping[str, datetime],
+    ) -> Seen:
+        """Score the accounts of the scope and write what was found.
+
+        `traces`, `received`: of the events that are why, by account; what time alone changes has a
+        trace of ours, and was due at midnight.
+        """
         connected = await driver(connection)
         known = await score_store.read_known(connection, scope, moment.now)
         stored = await usage_store.read_stored(
@@ -101,7 +114,7 @@ class Looks:
             )
             for index, why in reasons.items()
         }
-        saved = await _save_flags(connection, assessed, found, moment.now)
+        saved = await _save_flags(connection, assessed, found, traces, received, moment.now)
         stage, stage_since = staged(assessed, _expanding(known.accounts, states, found), moment.now)
         await score_store.save_scores(
             connection,
@@ -256,13 +269,24 @@ async def _save_flags(
     connection: AsyncConnection,
     assessed: Assessed,
     found: Mapping[int, tuple[FlagChange, ...]],
+    traces: Mapping[str, Traceparent],
+    received: Mapping[str, datetime],
     now: datetime,
 ) -> Sequence[tuple[FlagReason, str]]:
+    by_time = traceparent.begun()
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     stated = [
         flag_store.FlagChange(
             account=assessed.known.accounts[index],
             decision=one.decision,
-            event=_event(assessed, index, one, now),
+            event=_event(
+                assessed,
+                index,
+                one,
+                now,
+                received_at=received.get(assessed.known.accounts[index], midnight),
+            ),
+            traceparent=traces.get(assessed.known.accounts[index], by_time),
         )
         for index, each in found.items()
         for one in each
@@ -270,7 +294,9 @@ async def _save_flags(
     return (await flag_store.save(connection, stated, now)).sent
 
 
-def _event(assessed: Assessed, index: int, change: FlagChange, now: datetime) -> FlagEvent | None:
+def _event(
+    assessed: Assessed, index: int, change: FlagChange, now: datetime, *, received_at: datetime
+) -> FlagEvent | None:
     if change.decision.change is None:
         return None
     risk = float(assessed.risk[index])
@@ -278,6 +304,7 @@ def _event(assessed: Assessed, index: int, change: FlagChange, now: datetime) ->
         assessed.known.accounts[index],
         change.decision,
         as_of=now,
+        received_at=received_at,
         band=change.band,
         risk=None if np.isnan(risk) else risk,
         value=change.value,

@@ -1,6 +1,7 @@
 """All metrics of scoring beside the common ones (`shared/telemetry.py`)."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -11,20 +12,17 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.scoring.domain.directory import ChangeResult
+from services.scoring.domain.model import ModelRefusal
+from shared.clock import Clock, system_clock
+from shared.log.positions import Result
 from shared.messages import Band, FlagReason
-from shared.telemetry import PIPELINE_BUCKETS
+from shared.readings import Readings
+from shared.telemetry import PIPELINE_BUCKETS, CommonMetrics
 
 _SOURCES_SHOWN: Final = 100
 
 
 _RISK_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
-
-
-class EventResult(StrEnum):
-    COUNTED = "counted"
-    DUPLICATE = "duplicate"
-    ERASED = "erased"
-    QUARANTINED = "quarantined"
 
 
 class Suppressed(StrEnum):
@@ -43,7 +41,8 @@ class _Distribution(Collector):
     """A histogram of values that come as vectors: observing a million one by one takes seconds."""
 
     def __init__(self, name: str, documentation: str, limits: Sequence[float]) -> None:
-        self._name = name
+        self.name = name
+        self.label_names: tuple[str, ...] = ()
         self._documentation = documentation
         self._limits = np.array(limits)
         self._counts = np.zeros(len(limits) + 1, np.int64)
@@ -60,14 +59,18 @@ class _Distribution(Collector):
         names = [*(str(limit) for limit in self._limits.tolist()), "+Inf"]
         buckets = list(zip(names, np.cumsum(self._counts).tolist(), strict=True))
         yield HistogramMetricFamily(
-            self._name, self._documentation, buckets=buckets, sum_value=self._sum
+            self.name, self._documentation, buckets=buckets, sum_value=self._sum
         )
 
 
 class ScoringMetrics:
     """Created once per process."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, common: CommonMetrics, clock: Clock = system_clock
+    ) -> None:
+        self._clock = clock
+        self._quarantined = common.quarantined
         self._events = Counter(
             "perennial_events_total",
             "Usage events taken in, by what became of them.",
@@ -110,7 +113,7 @@ class ScoringMetrics:
         )
         self.event_to_score = Histogram(
             "perennial_event_to_score_seconds",
-            "From the arrival of an account's first unscored event to its new score.",
+            "From the arrival of an account's first unscored event to its score; no backfills.",
             buckets=PIPELINE_BUCKETS,
             registry=registry,
         )
@@ -132,6 +135,7 @@ class ScoringMetrics:
         self.model_refusals = Counter(
             "perennial_model_refusals_total",
             "Model documents that were refused; the previous one stays in service.",
+            ["reason"],
             registry=registry,
         )
         self.suppressed = Counter(
@@ -174,7 +178,38 @@ class ScoringMetrics:
             "Losses predicted / observed in the newest month that can tell.",
             registry=registry,
         )
-        for result in EventResult:
+        self.count_mismatch = Gauge(
+            "perennial_count_mismatch_events",
+            "Records passed without a result, or results without a record, over all partitions.",
+            registry=registry,
+        )
+        self.event_id_days_ahead = Gauge(
+            "perennial_event_id_days_ahead",
+            "Days from today on that have a partition for event ids.",
+            registry=registry,
+        )
+        self.erasures_pending = Gauge(
+            "perennial_erasures_pending", "Erasures that are not finished.", registry=registry
+        )
+        self.erasure_oldest = Readings(
+            "perennial_erasure_oldest_seconds",
+            "Age of the oldest erasure that is not finished; 0 without one.",
+            (),
+            registry=registry,
+        )
+        self.erasure_oldest_since: datetime | None = None
+        self.erasure_oldest.add(lambda: [((), self._erasure_age())])
+        self.backup_success = Gauge(
+            "perennial_backup_success_timestamp_seconds",
+            "When a backup last ended well; 0: never.",
+            registry=registry,
+        )
+        self.database_size = Gauge(
+            "perennial_database_size_bytes", "Size of the whole database.", registry=registry
+        )
+        for refusal in ModelRefusal:
+            self.model_refusals.labels(refusal)
+        for result in Result:
             self._events.labels(result)
         for changed in ChangeResult:
             self.changes.labels(changed)
@@ -184,8 +219,16 @@ class ScoringMetrics:
         for band in Band:
             self.accounts.labels(band)
 
-    def count(self, result: EventResult, events: int) -> None:
-        self._events.labels(result).inc(events)
+    def count(self, results: Mapping[Result, int]) -> None:
+        for result, events in results.items():
+            self._events.labels(result).inc(events)
+
+    def _erasure_age(self) -> float:
+        since = self.erasure_oldest_since
+        return 0.0 if since is None else max(0.0, (self._clock() - since).total_seconds())
+
+    def quarantined(self, topic: str, code: str) -> None:
+        self._quarantined.labels("scoring", topic, code).inc()
 
     def show_stale(self, out: Collection[str], *, is_stale: bool) -> None:
         """Which sources are out now; an empty name is all of them."""

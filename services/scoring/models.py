@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.scoring import model_store, peer_store, surveys
 from services.scoring.domain.assessment import Standard
 from services.scoring.domain.indicators import usual_ratio
-from services.scoring.domain.model import Model, ModelRejected, load, standardise_to
+from services.scoring.domain.model import Model, ModelRefusal, ModelRejected, load, standardise_to
 from services.scoring.domain.peers import Cohorts, cohorts_of, peers_of_training
 from services.scoring.domain.rules import Rules
 from services.scoring.metrics import ScoringMetrics
@@ -57,9 +57,21 @@ class Models:
         self._yearly_churn = yearly_churn
         self._progressed = progressed
         self._prior = read_prior()
+        self.is_loaded = False
         self._serving: Model | None = None
         self._refused: str | None = None
         self._standard: tuple[int, Standard] | None = None
+
+    def why_not_loaded(self) -> str | None:
+        return None if self.is_loaded else "the model is not loaded yet"
+
+    async def load_active(self) -> None:
+        """The model in service, before there is anything to judge; without one, the prior is."""
+        async with self._engine.connect() as connection:
+            stored = await model_store.read_active(connection)
+        if stored is not None:
+            await self._load(stored)
+        self.is_loaded = True
 
     async def current(
         self, now: datetime, *, accounts: int, history_loaded: bool, settle: timedelta
@@ -136,12 +148,13 @@ class Models:
         try:
             model = load(stored.document)
         except ModelRejected as error:
-            detail = str(error)
+            reason, detail = error.reason, str(error)
         else:
             if model.version == stored.version:
                 return model
+            reason = ModelRefusal.OTHER_VERSION
             detail = f"the document is that of {model.version}"
-        self._metrics.model_refusals.inc()
+        self._metrics.model_refusals.labels(reason).inc()
         log.error("model.refused", version=stored.version, detail=detail)
         return None
 

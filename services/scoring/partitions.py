@@ -2,21 +2,25 @@
 
 A day is covered by exactly one partition for as long as its ids are kept, so a retry always meets
 the id of the first try. Near days get a partition of their own, dropped whole after the retention;
-a backfilled past gets one per calendar year, which an operator drops by hand.
+a backfilled past gets one per calendar year, which an operator drops by hand. The database's own
+functions make and drop them: the service owns no table.
 """
 
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _DAYS_AHEAD = 7
+_MOST_AHEAD = 400
 _LOCK = "pg_advisory_xact_lock(hashtext('scoring.partitions'))"
 _BOUNDS = re.compile(r"FROM \('(\d{4}-\d\d-\d\d)'\) TO \('(\d{4}-\d\d-\d\d)'\)")
 _ONE_DAY = timedelta(days=1)
+_ADD = text("SELECT scoring.add_seen_events_partition(:start, :end)")
+_DROP = text("SELECT scoring.drop_seen_events_partition(:day)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,7 +54,7 @@ class Partitions:
             for day in sorted(missing):
                 if not any(span.holds(day) for span in spans):
                     span = span_for(day, spans, today=today, kept=self._kept)
-                    await connection.execute(text(_create(span)))
+                    await connection.execute(_ADD, {"start": span.start, "end": span.end})
                     spans.append(span)
         self._known |= missing
 
@@ -67,9 +71,19 @@ class Partitions:
                 if span.end - span.start == _ONE_DAY and span.end <= today - self._kept
             ]
             for span in past:
-                await connection.execute(text(f"DROP TABLE scoring.{_name(span)}"))
+                await connection.execute(_DROP, {"day": span.start})
         self._known -= {span.start for span in past}
         return len(past)
+
+
+async def days_ahead(connection: AsyncConnection, now: datetime) -> int:
+    """How many days from today on, without a gap, have a partition."""
+    spans, day = await _read(connection), now.astimezone(UTC).date()
+    ahead = 0
+    while ahead <= _MOST_AHEAD and any(span.holds(day) for span in spans):
+        day += _ONE_DAY
+        ahead += 1
+    return ahead
 
 
 def span_for(day: date, spans: Iterable[Span], *, today: date, kept: timedelta) -> Span:
@@ -99,16 +113,3 @@ async def _read(connection: AsyncConnection) -> list[Span]:
         for (bounds,) in rows
         if (match := _BOUNDS.search(bounds))
     ]
-
-
-def _name(span: Span) -> str:
-    if span.end - span.start == _ONE_DAY:
-        return f"seen_events_{span.start:%Y%m%d}"
-    return f"seen_events_{span.start:%Y%m%d}_{span.end:%Y%m%d}"
-
-
-def _create(span: Span) -> str:
-    return (
-        f"CREATE TABLE scoring.{_name(span)} PARTITION OF scoring.seen_events"
-        f" FOR VALUES FROM ('{span.start.isoformat()}') TO ('{span.end.isoformat()}')"
-    )

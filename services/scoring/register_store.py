@@ -5,6 +5,7 @@ One transaction is one reading: what it has not seen of others' work is not olde
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -37,10 +38,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What COPY has brought, not yet put together; `is_whole`: all there is."""
+    """What COPY has brought, not yet put together; `is_whole`: all there is.
+
+    `changed_since`: the first change to an account that was erased.
+    """
 
     mark: Mark
     is_whole: bool
+    changed_since: datetime | None
     versions: bytes
     stages: bytes
     scores: bytes
@@ -53,7 +58,7 @@ async def read(connection: AsyncConnection, since: Mark | None) -> Reading:
     Runs in a transaction that sees one state of everything (REPEATABLE READ).
     """
     connected = await driver(connection)
-    xmin, xmax, *erased = await connected.fetchrow(_MARK)
+    xmin, xmax, *erased, changed_since = await connected.fetchrow(_MARK)
     mark = Mark(xmin=xmin, erased=(erased[0], erased[1]))
     is_whole = since is None or since.erased != mark.erased or since.xmin > xmin
     where, scored = "true", "true"
@@ -64,6 +69,7 @@ async def read(connection: AsyncConnection, since: Mark | None) -> Reading:
     return Reading(
         mark=mark,
         is_whole=is_whole,
+        changed_since=changed_since,
         versions=await copied.fetch(connected, _VERSIONS.format(where=where)),
         stages=await copied.fetch(connected, _STAGES.format(where=where)),
         scores=await copied.fetch(connected, _SCORES.format(where=scored)),
@@ -74,7 +80,8 @@ async def read(connection: AsyncConnection, since: Mark | None) -> Reading:
 _MARK: Final = """
 SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, e.*
 FROM pg_current_snapshot() AS s,
-    (SELECT count(*), coalesce(sum(extract(epoch FROM erased_at) * 1000000), 0)::numeric(30)
+    (SELECT count(*), coalesce(sum(extract(epoch FROM erased_at) * 1000000), 0)::numeric(30),
+        min(changed_since)
         FROM scoring.erased_accounts) AS e
 """
 _HASHES: Final = ", ".join(
@@ -147,6 +154,7 @@ def entries_of(reading: Reading, at: int) -> Entries:
     }
     return Entries(
         at=at,
+        erased_since=_microseconds(reading.changed_since),
         accounts=list(places),
         versions=Versions(
             account=_places(places, of_version),
@@ -179,6 +187,10 @@ def entries_of(reading: Reading, at: int) -> Entries:
         ),
         names=_names(reading.names),
     )
+
+
+def _microseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 10**6)
 
 
 def _names(rows: Sequence[asyncpg.Record]) -> dict[Dimension, dict[int, str]]:

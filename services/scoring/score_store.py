@@ -1,5 +1,6 @@
 """Scoring's SQL of scores: what earlier looks have found of accounts, and what this one has."""
 
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -125,7 +126,7 @@ async def save_scores(
     connected = await driver(connection)
     # Through a table of this session: the driver takes arrays at several times the cost of rows.
     await connected.execute(_MAKE_ROOM)
-    await connected.copy_records_to_table("scored", schema_name="pg_temp", records=rows)
+    await connected.copy_records_to_table(_ROOM, schema_name="pg_temp", records=rows)
     same = (now, columns_hash(), cohort_ratio, model_version)
     if not is_new.all():
         await connected.execute(_UPDATE_SCORES, *same)
@@ -141,14 +142,16 @@ _FOUND: Final = (
     " stage, stage_since"
 )
 _SAVED: Final = f"{_FOUND}, as_of, columns, cohort_ratio, model_version"
+# A session may be another release's as well (PgBouncer): its table has other columns.
+_ROOM: Final = f"scored_{zlib.crc32(_FOUND.encode()):08x}"
 _MAKE_ROOM: Final = f"""
 DO $$ BEGIN
-    IF to_regclass('pg_temp.scored') IS NULL THEN
-        CREATE TEMPORARY TABLE scored ON COMMIT DELETE ROWS
+    IF to_regclass('pg_temp.{_ROOM}') IS NULL THEN
+        CREATE TEMPORARY TABLE {_ROOM} ON COMMIT DELETE ROWS
         AS SELECT shard, account_id, {_FOUND}, true AS is_new, true AS has_moved
         FROM scoring.scores WITH NO DATA;
     ELSE
-        DELETE FROM pg_temp.scored;
+        DELETE FROM pg_temp.{_ROOM};
     END IF;
 END $$
 """
@@ -157,16 +160,16 @@ END $$
 _UPDATE_SCORES: Final = f"""
 UPDATE scoring.scores AS s SET ({_SAVED}) =
     ({", ".join("n." + name.strip() for name in _FOUND.split(","))}, $1, $2, $3, $4)
-FROM pg_temp.scored AS n WHERE s.shard = n.shard AND s.account_id = n.account_id AND NOT n.is_new
+FROM pg_temp.{_ROOM} AS n WHERE s.shard = n.shard AND s.account_id = n.account_id AND NOT n.is_new
 """
 _INSERT_SCORES: Final = f"""
 INSERT INTO scoring.scores (shard, account_id, {_SAVED})
-SELECT shard, account_id, {_FOUND}, $1, $2, $3, $4 FROM pg_temp.scored WHERE is_new
+SELECT shard, account_id, {_FOUND}, $1, $2, $3, $4 FROM pg_temp.{_ROOM} WHERE is_new
 """
 # Two looks may be as of one moment: the second knows better.
-_INSERT_STAGES: Final = """
+_INSERT_STAGES: Final = f"""
 INSERT INTO scoring.account_stages (account_id, since, stage)
-SELECT account_id, stage_since, stage FROM pg_temp.scored WHERE has_moved
+SELECT account_id, stage_since, stage FROM pg_temp.{_ROOM} WHERE has_moved
 ON CONFLICT (account_id, since) DO UPDATE SET
     stage = EXCLUDED.stage, written_in = EXCLUDED.written_in
 """

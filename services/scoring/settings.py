@@ -2,13 +2,25 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from services.scoring import rules_file
 from services.scoring.domain.rules import Rules, RulesRejected, read_default
+from shared.log.topics import TOPICS
+from shared.messages import REJECTED, USAGE_EVENTS
 from shared.settings import Settings
+
+_REPLAYABLE: Final = sum(
+    (
+        one.retention
+        for one in TOPICS
+        if one.name in {USAGE_EVENTS, REJECTED} and one.retention is not None
+    ),
+    timedelta(),
+)
+"""A record may lie in the log for so long, be rejected, and lie in quarantine."""
 
 
 class ScoringSettings(Settings):
@@ -27,6 +39,15 @@ class ScoringSettings(Settings):
         gt=0,
         lt=1,
         description="share of customers expected to leave in a year, until losses are known",
+    )
+    max_event_age_days: int = Field(
+        default=30, ge=1, description="as ingest has it: ids are kept for longer"
+    )
+    perennial_history_retention_days: int = Field(
+        default=1_098,
+        ge=400,
+        description="days for which outcomes and flags are kept, and in the notifier ended work,"
+        " messages and the audit log: three years",
     )
     perennial_retrain: Literal["auto", "off"] = Field(
         default="auto",
@@ -58,6 +79,22 @@ class ScoringSettings(Settings):
         except RulesRejected as error:
             raise ValueError(f"{path}: {error}") from error
         return path
+
+    @model_validator(mode="after")
+    def _counts_nothing_twice(self) -> Self:
+        """What the log or the quarantine still holds may come again, as late as it may be sent."""
+        needed = timedelta(days=self.max_event_age_days) + _REPLAYABLE
+        if timedelta(days=self.perennial_event_id_retention_days) < needed:
+            raise ValueError(
+                f"PERENNIAL_EVENT_ID_RETENTION_DAYS must be at least {needed.days}:"
+                f" MAX_EVENT_AGE_DAYS ({self.max_event_age_days}) and the retention of usage-events"
+                " and of rejected, or a replay counts events twice"
+            )
+        return self
+
+    @property
+    def history(self) -> timedelta:
+        return timedelta(days=self.perennial_history_retention_days)
 
     @property
     def retention(self) -> timedelta | None:

@@ -21,7 +21,9 @@ from services.scoring.domain.signals import Signal
 from shared.database import driver
 from shared.log import TopicPartition
 from shared.log.partitioner import partition_of
+from shared.log.positions import Result
 from shared.messages import AccountFields, AccountRecord, encode
+from shared.traceparent import Traceparent
 
 SHARDS: Final = 32
 """Sweeps of different shards run beside each other; an account is always in the same one.
@@ -39,12 +41,22 @@ class Mark:
     account: str
     received_at: datetime
     backfill: bool
+    traceparent: Traceparent | None = None
+    """Of the first event that nobody has looked at."""
 
 
-def marks_at(received: Mapping[str, datetime]) -> list[Mark]:
-    """One mark for each account, in one order."""
+def marks_at(
+    received: Mapping[str, datetime], traces: Mapping[bytes, Traceparent] | None = None
+) -> list[Mark]:
+    """One mark for each account, in one order; `traces` are by the key of its records."""
+    traces = traces or {}
     return [
-        Mark(account=name, received_at=moment, backfill=False)
+        Mark(
+            account=name,
+            received_at=moment,
+            backfill=False,
+            traceparent=traces.get(name.encode()),
+        )
         for name, moment in sorted(received.items())
     ]
 
@@ -192,28 +204,52 @@ def _named(partition: TopicPartition) -> str:
     return f"{partition.topic}/{partition.partition}"
 
 
-async def count_events(connection: AsyncConnection, partition: TopicPartition, events: int) -> None:
-    """Add to the tally of events that have been counted."""
-    if events:
-        await (await driver(connection)).execute(
-            "INSERT INTO scoring.taken_in AS t (partition, events) VALUES ($1, $2)"
-            " ON CONFLICT (partition) DO UPDATE SET events = t.events + EXCLUDED.events",
-            _named(partition),
-            events,
-        )
+async def count_events(
+    connection: AsyncConnection,
+    partition: TopicPartition,
+    *,
+    activity: int,
+    results: Mapping[Result, int],
+) -> None:
+    """Add to the tally of events that are activity, and note what became of all of the batch.
+
+    One statement, as each takes a way to the server and back.
+    """
+    await (await driver(connection)).execute(
+        _COUNT_EVENTS,
+        _named(partition),
+        activity,
+        partition.topic,
+        partition.partition,
+        *(results.get(result, 0) for result in Result),
+    )
+
+
+_COUNT_EVENTS: Final = f"""
+WITH noted AS (
+    UPDATE scoring.log_positions
+    SET {", ".join(f"{name} = {name} + ${number}" for number, name in enumerate(Result, 5))}
+    WHERE topic = $3 AND partition = $4
+)
+INSERT INTO scoring.taken_in AS t (partition, events) SELECT $1, $2::bigint WHERE $2::bigint > 0
+ON CONFLICT (partition) DO UPDATE SET events = t.events + EXCLUDED.events
+"""
 
 
 async def mark_dirty(connection: AsyncConnection, marks: Collection[Mark]) -> None:
     if marks:
         await (await driver(connection)).execute(
-            "INSERT INTO scoring.dirty (shard, account_id, backfill, received_at)"
-            f" SELECT shard, account_id, backfill <> 0, {MOMENT.format('received_at')}"
+            "INSERT INTO scoring.dirty (shard, account_id, backfill, received_at, traceparent)"
+            f" SELECT shard, account_id, backfill <> 0, {MOMENT.format('received_at')},"
+            " nullif(traceparent, '')"
             " FROM unnest($1::text::smallint[], $2::text::text[], $3::text::int[],"
-            " $4::text::bigint[]) AS n (shard, account_id, backfill, received_at)",
+            " $4::text::bigint[], $5::text::text[])"
+            " AS n (shard, account_id, backfill, received_at, traceparent)",
             integers([shard_of(mark.account) for mark in marks]),
             texts([mark.account for mark in marks]),
             integers([int(mark.backfill) for mark in marks]),
             moments([mark.received_at for mark in marks]),
+            texts([mark.traceparent or "" for mark in marks]),
         )
 
 

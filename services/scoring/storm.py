@@ -18,7 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.scoring import flag_store
 from services.scoring.domain.flags.states import USAGE_FLAGS
 from services.scoring.domain.rules import StormGuard
+from services.scoring.flag_events import without_hold
 from shared import logging as logs
+from shared import traceparent
 from shared.database import driver
 from shared.messages import FlagEvent, FlagReason, decode
 
@@ -92,7 +94,7 @@ SELECT count(*) AS flags, min(raised_at) FILTER (WHERE message IS NOT NULL AND h
 FROM scoring.flags
 WHERE raised_at > $1 AND reason = ANY($2::text[]) AND released_at IS NULL
 """
-_COLUMNS = "account_id, reason, episode, message"
+_COLUMNS = "account_id, reason, episode, message, traceparent, held_at"
 _PENDING = f"SELECT {_COLUMNS} FROM scoring.flags WHERE message IS NOT NULL AND held_at IS NULL"
 _HELD = f"SELECT {_COLUMNS} FROM scoring.flags WHERE message IS NOT NULL AND held_at IS NOT NULL"
 # Shards that wait for their daily look, or for one with the newest model.
@@ -137,7 +139,7 @@ async def _let_out(
         f"{picked} ORDER BY account_id, reason LIMIT {_CHUNK} FOR UPDATE", *values
     ):
         if not drop:
-            events = [decode(FlagEvent, row["message"]) for row in rows]
+            events = [(_told(row, now), traceparent.parse(row["traceparent"])) for row in rows]
             await flag_store.put(connection, events)
         await connected.execute(
             _TOLD,
@@ -150,6 +152,11 @@ async def _let_out(
         )
         done.update(FlagReason(row["reason"]) for row in rows)
     return done
+
+
+def _told(row: asyncpg.Record, now: datetime) -> FlagEvent:
+    event = decode(FlagEvent, row["message"])
+    return event if row["held_at"] is None else without_hold(event, now - row["held_at"])
 
 
 _TOLD = """

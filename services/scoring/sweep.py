@@ -12,17 +12,20 @@ once the round is over: 4 what the storm guard let wait leaves through the outbo
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from itertools import islice
 from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scoring import outage_store, storm, sweep_store
+from services.scoring import history_store, outage_store, storm, sweep_store
 from services.scoring.domain.rules import Rules
 from services.scoring.domain.staleness import Freshness
-from services.scoring.feature_log import MONDAYS, YEAR, Months, Rhythm
+from services.scoring.feature_log import MONDAYS, RETENTION, YEAR, Months, Rhythm
 from services.scoring.looks import Looks, Moment, Seen
 from services.scoring.metrics import FlagCause, ScoringMetrics, Suppressed
 from services.scoring.models import Models
@@ -30,11 +33,15 @@ from services.scoring.partitions import Partitions
 from services.scoring.store import SHARDS, shard_of
 from services.scoring.sweep_store import ALL, Marks, Part, Work
 from services.scoring.usage_store import Scope
-from shared import database, failpoints
+from shared import database, failpoints, tracing
 from shared import logging as logs
 from shared.clock import Clock
-from shared.lifecycle import Loop, stopped_within
+from shared.lifecycle import stopped_within
 from shared.outbox import Relay
+from shared.telemetry import Operation
+from shared.traceparent import Traceparent
+from shared.transactions import measured
+from shared.watchdog import Loop
 
 CHUNK: Final = 2_000
 """Accounts with new events per transaction."""
@@ -87,6 +94,7 @@ class Sweep:
         settle: timedelta,
         is_behind: Callable[[], Awaitable[bool]],
         retention: timedelta | None,
+        history: timedelta = RETENTION,
         models: Models,
         watch: Watch,
         rules: Rules,
@@ -102,6 +110,7 @@ class Sweep:
         self._settle = settle
         self._is_behind = is_behind
         self._retention = retention
+        self._history = history
         self._models = models
         self._watch = watch
         self._rules = rules
@@ -116,6 +125,8 @@ class Sweep:
         while not await stopped_within(stop, seconds):
             seconds = self._interval.total_seconds()
             try:
+                if not self._models.is_loaded:
+                    await self._models.load_active()
                 now = self._clock()
                 await self._watch.beat(now)
                 await self.maintain_when_due(now)
@@ -156,19 +167,31 @@ class Sweep:
             before = today - self._retention
             while await self._forget_one_day(before):
                 days += 1
+                # Of years of use there may be hours of this: no standstill.
+                self._loop.progressed()
             async with self._engine.begin() as connection:
                 signals = await sweep_store.forget_old_signals(connection, before - _ONE_DAY)
         async with self._engine.begin() as connection:
             await outage_store.forget_hours(connection, now, self._rules.staleness)
+        ended = await history_store.forget(
+            self._engine, now - self._history, progressed=self._loop.progressed
+        )
         self._maintained_at = now
-        if dropped or days or signals or months:
+        if dropped or days or signals or months or ended:
             log.info(
                 "sweep.forgot",
                 id_partitions=dropped,
                 activity_days=days,
                 signals=signals,
                 log_months=months,
+                **ended,
             )
+
+    @asynccontextmanager
+    async def _transaction(self, operation: Operation) -> AsyncIterator[AsyncConnection]:
+        with measured(self._loop.metrics, self._loop.service, operation):
+            async with self._engine.begin() as connection:
+                yield connection
 
     async def _forget_one_day(self, before: date) -> bool:
         async with self._engine.begin() as connection:
@@ -226,16 +249,19 @@ class Sweep:
         scored = 0
         for number, part in enumerate(parts, 1):
             started = time.monotonic()
-            async with self._engine.begin() as connection:
+            async with self._transaction(Operation.SWEEP) as connection:
                 if not await sweep_store.begin(connection, [shard]):
                     return scored
                 marks = await sweep_store.take_marks(
                     connection, [shard], settle=this.settle, part=part
                 )
                 scopes = await sweep_store.whole_shard(connection, shard, marks, part)
-                seen = [
-                    await self._look_at(connection, one, this) for one in scopes if one.accounts
-                ]
+                with tracing.one("scoring sweeps", None):
+                    seen = [
+                        await self._look_at(connection, one, this, marks)
+                        for one in scopes
+                        if one.accounts
+                    ]
                 scored += sum(len(one.accounts) for one in scopes)
                 if number == len(parts):
                     await sweep_store.mark_swept(
@@ -253,13 +279,15 @@ class Sweep:
         if not shards:
             return 0
         started = time.monotonic()
-        async with self._engine.begin() as connection:
+        async with self._transaction(Operation.SWEEP) as connection:
             locked = await sweep_store.begin(connection, shards)
             marks = await sweep_store.take_marks(connection, locked, settle=this.settle)
             accounts = await sweep_store.all_accounts(connection, locked, marks)
             seen = []
             if accounts:
-                seen.append(await self._look_at(connection, Scope(accounts=accounts), this))
+                with tracing.one("scoring sweeps", None):
+                    scope = Scope(accounts=accounts)
+                    seen.append(await self._look_at(connection, scope, this, marks))
             counted = Counter(map(shard_of, accounts))
             await sweep_store.mark_swept(
                 connection,
@@ -280,7 +308,7 @@ class Sweep:
         scored, until = 0, None
         while True:
             started = time.monotonic()
-            async with self._engine.begin() as connection:
+            async with self._transaction(Operation.SWEEP) as connection:
                 locked = await sweep_store.begin(connection, shards)
                 if until is None:
                     until = await sweep_store.last_mark(connection)
@@ -291,7 +319,9 @@ class Sweep:
                     return scored
                 # What came since the round began is marked too: a look as of then would miss it.
                 newer = replace(this, moment=replace(this.moment, now=self._now(this)))
-                seen = await self._look_at(connection, Scope(accounts=sorted(marks)), newer)
+                scope = Scope(accounts=sorted(marks))
+                with tracing.many("scoring sweeps", partial(_traces_of, marks)):
+                    seen = await self._look_at(connection, scope, newer, marks)
                 failpoints.reach("scoring.before_sweep_commit")
             self._note([seen], marks, this, started)
             scored += len(marks)
@@ -304,8 +334,13 @@ class Sweep:
         last = now.replace(hour=23, minute=59, second=59, microsecond=999_999)
         return min(now + max(self._clock() - this.began, timedelta(0)), last)
 
-    async def _look_at(self, connection: AsyncConnection, scope: Scope, this: _Round) -> Seen:
-        seen = await self._looks.look(connection, scope, this.moment)
+    async def _look_at(
+        self, connection: AsyncConnection, scope: Scope, this: _Round, marks: Marks
+    ) -> Seen:
+        tracing.note("accounts", len(scope.accounts))
+        traces = {name: mark.traceparent for name, mark in marks.items() if mark.traceparent}
+        received = {name: mark.received_at for name, mark in marks.items()}
+        seen = await self._looks.look(connection, scope, this.moment, traces, received)
         if seen.new:
             await sweep_store.count_new(
                 connection,
@@ -327,20 +362,24 @@ class Sweep:
         if sent:
             self._relay.wake()
         done_at = self._clock()
-        for received_at in marks.values():
-            self._metrics.event_to_score.observe((done_at - received_at).total_seconds())
+        for mark in marks.values():
+            if mark.backfill:
+                continue  # it waits until history has settled: an import is no slow pipeline
+            self._metrics.event_to_score.observe((done_at - mark.received_at).total_seconds())
         for one in seen:
             self._metrics.risks.observe(one.assessed.risk)
             self._metrics.suppressed.labels(Suppressed.DATA_STALE).inc(one.stale)
             this.flags_since.extend(
-                (FlagCause.EVENT, marks[name]) if name in marks else (FlagCause.CLOCK, midnight)
+                (FlagCause.EVENT, marks[name].received_at)
+                if name in marks
+                else (FlagCause.CLOCK, midnight)
                 for name in one.raised
             )
         self._metrics.sweep_seconds.observe(time.monotonic() - started)
 
     async def _release(self, now: datetime) -> None:
         """Let out the flags that waited for the end of the round, or hold them."""
-        async with self._engine.begin() as connection:
+        async with self._transaction(Operation.RELEASE) as connection:
             verdict = await storm.release(connection, now, self._rules.storm_guard)
         for reason, count in verdict.sent.items():
             self._metrics.flags.labels(reason, "raised").inc(count)
@@ -352,6 +391,12 @@ class Sweep:
             for cause, since in self._waiting_flags:
                 self._metrics.event_to_flag.labels(cause).observe((done_at - since).total_seconds())
         self._waiting_flags = []
+
+
+def _traces_of(marks: Marks) -> list[Traceparent | None]:
+    """Each once, the first ones."""
+    said = dict.fromkeys(mark.traceparent for mark in marks.values())
+    return list(islice(said, tracing.MOST_LINKS))
 
 
 def _parts(accounts: int) -> list[Part]:

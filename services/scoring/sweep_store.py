@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from sqlalchemy import text
@@ -14,10 +14,22 @@ from services.scoring.domain.table import columns_hash
 from services.scoring.domain.usage import Integers
 from services.scoring.store import SHARDS
 from services.scoring.usage_store import Scope
+from shared import traceparent
 from shared.database import driver
+from shared.traceparent import Traceparent
 
-Marks: TypeAlias = Mapping[str, datetime]
-"""Accounts to be scored, with when the first unscored event of each arrived."""
+
+class Cause(NamedTuple):
+    """The first unscored event of an account: when it arrived, and of which trace it is."""
+
+    received_at: datetime
+    traceparent: Traceparent | None
+    backfill: bool
+    """Whether history was loaded: it has waited on purpose."""
+
+
+Marks: TypeAlias = Mapping[str, Cause]
+"""Accounts to be scored, and since when."""
 Part: TypeAlias = tuple[int, int]
 """The accounts of a shard whose hash lies between these, both included."""
 
@@ -177,10 +189,15 @@ async def take_marks(
     marks = await (await driver(connection)).fetch(
         _TAKE_MARKS, list(shards), settle, limit, *part, until
     )
-    received: dict[str, datetime] = {}
-    for account, received_at in marks:
-        received[account] = min(received_at, received.get(account, received_at))
-    return received
+    causes: dict[str, Cause] = {}
+    for account, received_at, trace, backfill in marks:
+        known = causes.get(account)
+        loaded = backfill or (known is not None and known.backfill)
+        if known is None or received_at < known.received_at:
+            causes[account] = Cause(received_at, traceparent.parse(trace), loaded)
+        else:
+            causes[account] = known._replace(backfill=loaded)
+    return causes
 
 
 _TAKE_MARKS: Final = f"""
@@ -194,7 +211,7 @@ WITH wanted AS (
 )
 DELETE FROM scoring.dirty AS d USING wanted AS w
 WHERE d.shard = w.shard AND d.account_id = w.account_id
-RETURNING d.account_id, d.received_at
+RETURNING d.account_id, d.received_at, d.traceparent, d.backfill
 """
 
 

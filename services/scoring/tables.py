@@ -35,7 +35,7 @@ metadata = MetaData(schema="scoring")
 
 _TRANSACTION: Final = "pg_current_xact_id()::text::bigint"
 
-log_positions: Final = positions_table(metadata)
+log_positions: Final = positions_table(metadata, counts=True)
 outbox: Final = outbox_table(metadata)
 
 # Which events have been counted. Partitioned by the day that the client stated (`partitions.py`):
@@ -138,6 +138,7 @@ dirty: Final = Table(
     Column(
         "marked_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()
     ),
+    Column("traceparent", Text),
     Index("dirty_by_shard", "shard", "id"),
     Index("dirty_backfill", "account_id", postgresql_where=text("backfill")),
     Index("dirty_loading", "marked_at", postgresql_where=text("backfill")),
@@ -199,20 +200,32 @@ insights: Final = Table(
 )
 
 # What was erased stays so: what an account sent before the moment is skipped, whoever replays it.
+# Kept for ever. `flags_until` as in `messages.Erasure`, `counts` the rows that went, by table.
+# NULL in `done_at`: under way; the release before leaves it to the server.
 erased_accounts: Final = Table(
     "erased_accounts",
     metadata,
     Column("account_id", Text, primary_key=True),
     Column("erased_at", DateTime(timezone=True), nullable=False),
+    Column("flags_until", DateTime(timezone=True)),
+    Column("counts", JSONB),
+    Column("done_at", DateTime(timezone=True), server_default=func.now()),
+    # When its record changed first: the books of all accounts begin with the first change to any.
+    Column("changed_since", DateTime(timezone=True)),
 )
 
-# People whose events count without a user; an empty account means all accounts.
+# People whose events count without a user; an empty account means all accounts. Kept for ever.
+# `asked_at`: when the last request came in, `erased_at` the first; `user_hash` as ingest made it.
 erased_users: Final = Table(
     "erased_users",
     metadata,
     Column("user_key", BigInteger, primary_key=True, autoincrement=False),
     Column("account_id", Text, primary_key=True),
     Column("erased_at", DateTime(timezone=True), nullable=False),
+    Column("user_hash", Text),
+    Column("asked_at", DateTime(timezone=True)),
+    Column("counts", JSONB),
+    Column("done_at", DateTime(timezone=True), server_default=func.now()),
 )
 
 # The last look at each account. `band` is the one shown, NULL without a risk; `latched` the code of
@@ -334,6 +347,7 @@ flags: Final = Table(
     Column("message", LargeBinary),
     Column("evidence", JSONB),
     Column("why", Text),
+    Column("traceparent", Text),
     Index(
         "flags_one_open",
         "account_id",
@@ -427,6 +441,15 @@ model_health: Final = Table(
     Column("looked_at", DateTime(timezone=True), primary_key=True),
     Column("version", Text, nullable=False),
     Column("findings", JSONB, nullable=False),
+)
+
+# Backups that ended well; whoever makes one says so.
+backups: Final = Table(
+    "backups",
+    metadata,
+    Column("finished_at", DateTime(timezone=True), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
 )
 
 # When the models are to be looked after next, by whichever replica, and what came of the last time.

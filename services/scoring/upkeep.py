@@ -25,7 +25,8 @@ from services.scoring.tables import upkeep
 from shared import database
 from shared import logging as logs
 from shared.clock import Clock
-from shared.lifecycle import Loop, stopped_within
+from shared.lifecycle import stopped_within
+from shared.watchdog import Loop
 
 PERENNIAL: Final = (sys.executable, "-m", "services")
 
@@ -157,7 +158,7 @@ class Upkeep:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=os.environ | {"DATABASE_URL": self._database_url, "PERENNIAL_LOG_LEVEL": "error"},
+            env=_environment(self._database_url),
         )
         reading = asyncio.create_task(process.communicate())
         stopping = asyncio.create_task(stop.wait())
@@ -187,3 +188,9 @@ class Upkeep:
         ):
             value = None if found is None else found[name]
             gauge.set(value if isinstance(value, (int, float)) else float("nan"))
+
+
+def _environment(database_url: str) -> dict[str, str]:
+    """Ours, but for the database: ours may be the embedded one, or have been given as a file."""
+    own = {name: value for name, value in os.environ.items() if name != "DATABASE_URL_FILE"}
+    return own | {"DATABASE_URL": database_url, "PERENNIAL_LOG_LEVEL": "error"}

@@ -61,12 +61,18 @@ class Books:
     first day whose books know it. `in_force`: the first day at whose beginning it holds.
     """
 
-    def __init__(self, versions: Versions, accounts: int) -> None:
+    def __init__(
+        self, versions: Versions, accounts: int, *, erased_since: int | None = None
+    ) -> None:
+        """`erased_since`: the first change to an account that is gone, epoch microseconds."""
         self.versions = versions
         self.accounts = accounts
         self.first = _starts(versions.account)
         told = days_of(versions.since)
         changes = told[~self.first]
+        if erased_since is not None:
+            # The opening ended when it did, whoever is erased.
+            changes = np.append(changes, days_of(np.array([erased_since])))
         opening_ends = changes.min() + OPENING_DAYS if changes.size else NEVER
         self.told = np.where(self.first & (told <= opening_ends), ALWAYS, told)
         self.booked = np.maximum(self.told - BOOKS_CLOSE_DAYS + 1, ALWAYS)

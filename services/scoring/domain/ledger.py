@@ -102,9 +102,11 @@ class Today:
 class Ledger:
     """`as_of`: epoch microseconds at which it was read. `titles`: the accounts' names as they are
     now, the id where there is none. An account that only events know has no version.
+    `erased_since`: the first change (epoch microseconds) to an account that was erased since.
     """
 
     as_of: int
+    erased_since: int | None = None
     accounts: tuple[str, ...]
     titles: tuple[str, ...]
     names: Mapping[Dimension, tuple[str, ...]]

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -34,8 +35,26 @@ DAYS_A_YEAR: Final = 365
 SMALLEST_SD_SHARE: Final = 0.25
 
 
+class ModelRefusal(StrEnum):
+    """Why a model file must not be served."""
+
+    FORMAT = "format"
+    DIGEST = "digest"
+    FIELDS = "fields"
+    FEATURES = "features"
+    NUMBERS = "numbers"
+    DIRECTION = "direction"
+    GOLDEN = "golden"
+    OTHER_VERSION = "other_version"
+    """It is sound, and not the model that it is stored as."""
+
+
 class ModelRejected(Exception):
     """A model file that must not be served; the message says what is wrong with it."""
+
+    def __init__(self, reason: ModelRefusal, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,21 +150,30 @@ def load(content: bytes) -> Model:
         written, digest, body = envelope.get("format", 1), envelope["sha256"], envelope["model"]
         is_newer, is_whole = written > FORMAT, digest == _digest(written, body)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ModelRejected("not a model file: JSON with `sha256` and `model`") from error
+        raise ModelRejected(
+            ModelRefusal.FORMAT, "not a model file: JSON with `sha256` and `model`"
+        ) from error
     if is_newer:
         raise ModelRejected(
-            f"written by a newer version of Perennial: format {written}, this one reads {FORMAT}"
+            ModelRefusal.FORMAT,
+            f"written by a newer version of Perennial: format {written}, this one reads {FORMAT}",
         )
     if written != FORMAT:
-        raise ModelRejected(f"written by an older version of Perennial: format {written}")
+        raise ModelRejected(
+            ModelRefusal.FORMAT, f"written by an older version of Perennial: format {written}"
+        )
     if not is_whole:
-        raise ModelRejected("the digest does not match: the file was changed or cut")
+        raise ModelRejected(
+            ModelRefusal.DIGEST, "the digest does not match: the file was changed or cut"
+        )
     try:
         _check_features(body["schema_sha256"], body["features"])
         model = _model(body)
         _check(model)
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
-        raise ModelRejected(f"a field is missing or of the wrong kind: {error}") from error
+        raise ModelRejected(
+            ModelRefusal.FIELDS, f"a field is missing or of the wrong kind: {error}"
+        ) from error
     return model
 
 
@@ -286,12 +314,20 @@ def _intercept_for(logits: Vector, target: float) -> float:
 def _check_features(schema: str, features: Sequence[Mapping[str, Any]]) -> None:
     """That the model speaks of the features that this code computes, in their order."""
     if schema != schema_hash():
-        raise ModelRejected("fitted on other features than this version computes: train again")
+        raise ModelRejected(
+            ModelRefusal.FEATURES,
+            "fitted on other features than this version computes: train again",
+        )
     if [one["name"] for one in features] != [feature.name for feature in FEATURES]:
-        raise ModelRejected("the weights do not stand in the order of the features")
+        raise ModelRejected(
+            ModelRefusal.FEATURES, "the weights do not stand in the order of the features"
+        )
     for feature, one in zip(FEATURES, features, strict=True):
         if any(one[name] != value for name, value in asdict(feature).items()):
-            raise ModelRejected(f"{feature.name} is defined otherwise in this version: train again")
+            raise ModelRejected(
+                ModelRefusal.FEATURES,
+                f"{feature.name} is defined otherwise in this version: train again",
+            )
 
 
 def _model(body: Mapping[str, Any]) -> Model:
@@ -350,28 +386,37 @@ def _model(body: Mapping[str, Any]) -> Model:
 def _check(model: Model) -> None:
     numbers = np.array([(w.mean, w.sd, w.median, w.weight) for w in model.weights], np.float64)
     if not (np.isfinite(numbers).all() and np.isfinite(model.intercept)):
-        raise ModelRejected("a coefficient is not a finite number")
+        raise ModelRejected(ModelRefusal.NUMBERS, "a coefficient is not a finite number")
     calibration = (model.calibration.slope, model.calibration.intercept)
     if not (np.isfinite(calibration).all() and model.calibration.slope > 0):
-        raise ModelRejected("the calibration is no pair of numbers with a slope above 0")
+        raise ModelRejected(
+            ModelRefusal.NUMBERS, "the calibration is no pair of numbers with a slope above 0"
+        )
     if not (0 < model.base_rate < 1 and (numbers[:, 1] > 0).all()):
-        raise ModelRejected("a deviation or the base rate is out of range")
+        raise ModelRejected(ModelRefusal.NUMBERS, "a deviation or the base rate is out of range")
     wrong = [f.name for f, w in zip(FEATURES, model.weights, strict=True) if _against(f, w)]
     if wrong:
-        raise ModelRejected(f"weights against their declared direction: {', '.join(wrong)}")
+        raise ModelRejected(
+            ModelRefusal.DIRECTION, f"weights against their declared direction: {', '.join(wrong)}"
+        )
     _check_distributions(model)
     if len(model.golden) < MIN_GOLDEN:
-        raise ModelRejected(f"fewer than {MIN_GOLDEN} golden vectors")
+        raise ModelRejected(ModelRefusal.GOLDEN, f"fewer than {MIN_GOLDEN} golden vectors")
     values = np.array([one.values for one in model.golden], np.float64)
     expected = np.array([one.risk for one in model.golden])
     if not (np.abs(risk(model, values) - expected) <= GOLDEN_TOLERANCE).all():
-        raise ModelRejected("the golden vectors do not give their risks: this code differs")
+        raise ModelRejected(
+            ModelRefusal.GOLDEN, "the golden vectors do not give their risks: this code differs"
+        )
 
 
 def _check_distributions(model: Model) -> None:
     wanted = len(FEATURES) if model.kind == "own" else 0
     if len(model.distributions) != wanted:
-        raise ModelRejected(f"{len(model.distributions)} distributions of features, not {wanted}")
+        raise ModelRejected(
+            ModelRefusal.NUMBERS,
+            f"{len(model.distributions)} distributions of features, not {wanted}",
+        )
     for one in model.distributions:
         edges, shares = np.array(one.edges, np.float64), np.array(one.shares, np.float64)
         if not (
@@ -381,7 +426,7 @@ def _check_distributions(model: Model) -> None:
             and (shares >= 0).all()
             and abs(float(shares.sum()) - 1) < GOLDEN_TOLERANCE
         ):
-            raise ModelRejected("a distribution of a feature is none")
+            raise ModelRejected(ModelRefusal.NUMBERS, "a distribution of a feature is none")
 
 
 def _against(feature: FeatureDefinition, weight: Weight) -> bool:

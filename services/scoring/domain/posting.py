@@ -25,10 +25,11 @@ class Entries:
 
     `versions` has hashes of the texts in place of codes, 0 where there is none; `names` says what
     they stand for. `titles` `(versions,)` are names, empty where there is none. `today` has an
-    entry for each of `looked_at`, indices into `accounts`.
+    entry for each of `looked_at`, indices into `accounts`. `erased_since` is the ledger's.
     """
 
     at: int
+    erased_since: int | None = None
     accounts: Sequence[str]
     versions: Versions
     titles: Sequence[str]
@@ -81,6 +82,7 @@ def post(book: Book, entries: Entries) -> Book:
     return Book(
         ledger=Ledger(
             as_of=entries.at,
+            erased_since=entries.erased_since,
             accounts=accounts,
             titles=_titles(ledger, accounts, moved, versions, new, entries.titles),
             names=names,

@@ -40,6 +40,8 @@ K = TypeVar("K")
 class Tally(Generic[K]):
     """What some events add. `K` is whatever tells an event from others."""
 
+    events: int = 0
+    """Of every kind."""
     deltas: dict[AccountDay, DayDelta] = field(default_factory=dict)
     """By account and UTC day; events that are no activity leave no trace here."""
     signals: list[tuple[K, Signal]] = field(default_factory=list)
@@ -73,7 +75,9 @@ def tally(events: Iterable[tuple[K, UsageEvent]]) -> Tally[K]:  # noqa: C901, PL
     hours: dict[tuple[int, int], dict[str, int]] = {}
     in_hour: dict[str, int] = {}
     ordinal, hour = 0, 0
+    count = 0
     for key, event in events:
+        count += 1
         kind, account, source = event.type, event.account, event.source
         received = event.received_at
         if received.tzinfo is not UTC:
@@ -114,6 +118,7 @@ def tally(events: Iterable[tuple[K, UsageEvent]]) -> Tally[K]:  # noqa: C901, PL
     for (account, ordinal), (day, users) in buckets.items():
         day.users = set(map(user_key, users))
         result.deltas[account, date.fromordinal(ordinal)] = day
+    result.events = count
     result.source_hours = {
         (source, datetime.combine(date.fromordinal(ordinal), clock_time(hour), UTC)): count
         for (ordinal, hour), counts in hours.items()

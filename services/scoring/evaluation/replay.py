@@ -161,7 +161,7 @@ async def _open_scoring(database_url: str) -> AsyncIterator[_Scoring]:
     # The defaults of the program, whatever this machine's environment says.
     settings = ScoringSettings.model_construct()
     rules, frame, clock = read_default(), new_frame(), _Clock()
-    metrics = ScoringMetrics(frame.registry)
+    metrics = ScoringMetrics(frame.registry, frame.metrics)
     async with (
         open_engine(database_url, application="perennial-evaluate") as engine,
         open_postgres_log(database_url) as log,
