@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx
@@ -51,8 +52,9 @@ from services.notifier.looks import Clockwork
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.preferences import Wishes
 from services.notifier.rehearsal import desk_of
+from services.notifier.retention import Retention
 from services.notifier.routes import SLACK
-from services.notifier.settings import NotifierSettings, is_loopback
+from services.notifier.settings import NotifierSettings
 from services.notifier.situations import Desk
 from services.notifier.slack_clicks import Clicks
 from services.notifier.slack_interactivity import Entrance, Interactivity
@@ -61,29 +63,44 @@ from services.notifier.stepping import Stepping
 from services.notifier.steps import Steps
 from services.notifier.tables import outbox
 from services.notifier.taking import Staff
-from shared import database
+from shared import database, transactions
 from shared.clock import Clock, system_clock
 from shared.credentials import KeyRing
+from shared.database import READ_SECONDS, STRAIGHT, Pooling, open_engine, open_sessions
 from shared.errors import Misconfigured
-from shared.lifecycle import Frame, run_tasks, serve
+from shared.hosts import is_loopback
+from shared.http_metrics import Measured, routes_of
+from shared.lifecycle import Frame, ping, run_tasks, serve
 from shared.log import Log
 from shared.log.patience import enter_when_reachable
 from shared.log.worker import Worker
 from shared.outbox import Relay
 from shared.sources import follow_keys
+from shared.telemetry import Dependency, Operation
+from shared.tracing import Requests
+from shared.watchdog import Loop, consume_limit, round_limit
 
 SERVICE = "notifier"
 _GROUP = "notifier"
-_WATCHDOG_SECONDS = 120
+_NEEDS = (Dependency.LOG, Dependency.DATABASE)
+_ROUND_SECONDS = 120.0
+"""Of loops that look at much at once."""
+_LAST_SENDS_SECONDS = 15.0
+_RELAY_SECONDS = 5.0
+_LAST_ANSWERS_SECONDS = 3
 # One transaction holds its rows while each flag is decided: keep it far below a second or two.
 _BATCH = 100
+# Connections beside one for each sender: for what decides and looks, and for the console.
+_LOOPS = 6
+_READERS = 4
 
 
-async def run(
+async def run(  # noqa: PLR0915 - wired once, straight down
     settings: NotifierSettings,
     *,
     log: Log,
     database_url: str,
+    pooling: Pooling = STRAIGHT,
     scoring_key: str,
     secret: str,
     frame: Frame,
@@ -94,14 +111,15 @@ async def run(
     check(settings)
     await asyncio.to_thread(calendar.known_zones)
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(
-            database.open_engine(
-                database_url,
-                application=SERVICE,
-                pool_size=settings.perennial_delivery_senders + 8,
-            )
+        engine, reading, publishing = await _open_engines(settings, stack, database_url, pooling)
+        stack.enter_context(
+            transactions.watched([engine, reading, publishing], SERVICE, frame.metrics)
         )
-        metrics = NotifierMetrics(frame.registry)
+        # Of its own: a pool of which no connection comes back is no outage.
+        asking = await stack.enter_async_context(
+            open_engine(database_url, application=f"{SERVICE}-ping", pool_size=1, pooling=pooling)
+        )
+        metrics = NotifierMetrics(frame.registry, frame.metrics)
         loops = (
             "worker",
             "relay",
@@ -114,8 +132,22 @@ async def run(
             "preferences",
             "digests",
             "keys",
+            "retention",
+            "pings",
         )
-        frame.metrics.preset(SERVICE, TOPICS, loops)
+        frame.metrics.preset(
+            SERVICE,
+            TOPICS,
+            loops,
+            dependencies=(*_NEEDS, Dependency.SCORING_API),
+            operations=(
+                Operation.CLAIM,
+                Operation.TAKE_IN,
+                Operation.SET_ASIDE,
+                Operation.RECORD,
+                Operation.LOOK,
+            ),
+        )
         team = await asyncio.to_thread(
             reloading.open_team,
             settings.perennial_team_file,
@@ -123,7 +155,12 @@ async def run(
         )
         playbooks = await asyncio.to_thread(reloading.open_playbooks, settings.perennial_playbooks)
         channels = await _open_channels(settings, stack, roster=team.get, clock=clock)
-        relay = Relay(engine=engine, log=log, table=outbox, loop=frame.loop(SERVICE, "relay"))
+        relay = Relay(
+            engine=publishing,
+            log=log,
+            table=outbox,
+            loop=frame.loop(SERVICE, "relay", limit_seconds=round_limit(), needs=_NEEDS),
+        )
         bell = Bell()
 
         def woken() -> None:
@@ -131,7 +168,12 @@ async def run(
             relay.wake()
 
         client = await stack.enter_async_context(httpx.AsyncClient(timeout=1.0, trust_env=False))
-        freshness = Freshness(client=client, url=settings.scoring_url, key=scoring_key)
+        freshness = Freshness(
+            client=client,
+            url=settings.scoring_url,
+            key=scoring_key,
+            outages=frame.outages,
+        )
         wishes = Wishes(engine=engine, team=team.get)
         await wishes.refresh()
         staff = Staff(
@@ -141,9 +183,10 @@ async def run(
         )
         key = unsubscribe.key_of(secret)
         links = unsubscribe.Links(key=key, console_url=settings.console_url)
-        decided = await asyncio.to_thread(desk_of, settings, staff)
+        decided = desk_of(settings, staff)
         desk = replace(decided, outage_since=freshness.outage_since)
         sender = _sender(settings, engine, channels, desk, links, metrics, clock)
+        retention = Retention(engine=engine, clock=clock, history=settings.history)
         rounds = digests.Rounds(engine=engine, desk=desk, metrics=metrics, clock=clock, wake=woken)
         clockwork = Clockwork(engine=engine, desk=desk, metrics=metrics, clock=clock, wake=woken)
         intake = Intake(
@@ -162,7 +205,7 @@ async def run(
             "notifier.keys", lambda: None if keys_loaded.is_set() else "keys are being loaded"
         )
         pages = Pages(
-            engine=engine,
+            engine=reading,
             scoring=ScoringApi(client=client, url=settings.scoring_url, key=scoring_key),
             steps=Steps(stepping),
             assets=await asyncio.to_thread(load_assets),
@@ -185,69 +228,103 @@ async def run(
             consumer=consumer,
             handler=intake,
             frame=frame,
-            loop=frame.loop(SERVICE, "worker", limit_seconds=_WATCHDOG_SECONDS),
+            loop=frame.loop(SERVICE, "worker", limit_seconds=consume_limit(), needs=_NEEDS),
             max_records=_BATCH,
         )
+        console = guarded(pages, settings, pages.assets, secret=secret, provider=provider)
+        unsubscribing = Unsubscribing(
+            app=console,
+            engine=engine,
+            key=key,
+            prefer_digest=preferences.prefer_digest,
+            assets=pages.assets,
+            clock=clock,
+        )
+        with_keys = with_api(unsubscribing, pages, settings)
         await stack.enter_async_context(
             serve(
-                with_clicks(
-                    with_api(
-                        Unsubscribing(
-                            app=guarded(
-                                pages, settings, pages.assets, secret=secret, provider=provider
-                            ),
-                            engine=engine,
-                            key=key,
-                            prefer_digest=preferences.prefer_digest,
-                            assets=pages.assets,
-                            clock=clock,
-                        ),
-                        pages,
-                        settings,
+                Requests(
+                    Measured(
+                        with_clicks(with_keys, settings, stepping, channels),
+                        service=SERVICE,
+                        frame=frame,
+                        routes=[*routes_of(console.app), *routes_of(with_keys.api)],
                     ),
-                    settings,
-                    stepping,
-                    channels,
+                    "console",
                 ),
                 host=settings.perennial_host,
                 port=settings.notifier_port,
                 name="console",
+                grace_seconds=_LAST_ANSWERS_SECONDS,
             )
         )
         senders: dict[str, Coroutine[object, object, None]] = {}
         if channels:
             for number in range(settings.perennial_delivery_senders):
-                loop = frame.loop(SERVICE, "senders", limit_seconds=_WATCHDOG_SECONDS)
-                senders[f"sender_{number}"] = sender.run(stop, bell=bell, loop=loop)
-            overdue = frame.loop(SERVICE, "overdue", limit_seconds=_WATCHDOG_SECONDS)
-            senders["overdue"] = sender.watch(stop, loop=overdue)
+                sending = frame.loop(
+                    SERVICE,
+                    "senders",
+                    limit_seconds=max(round_limit(), settings.longest_send.total_seconds()),
+                    needs=(Dependency.DATABASE,),
+                )
+                senders[f"sender_{number}"] = sender.run(stop, bell=bell, loop=sending)
+            senders["overdue"] = sender.watch(stop, loop=_rounds(frame, "overdue"))
         frame.health.started(SERVICE)
+        failed = partial(frame.unhandled, SERVICE)
+        written = asyncio.Event()
+
+        async def write() -> None:
+            """What writes to the outbox: its messages leave before the process does."""
+            try:
+                await run_tasks(
+                    stop,
+                    failed,
+                    seconds=dict.fromkeys(senders, _LAST_SENDS_SECONDS),
+                    worker=worker.run(stop),
+                    agenda=clockwork.run(stop, loop=_rounds(frame, "agenda")),
+                    digests=rounds.run(stop, loop=_rounds(frame, "digests")),
+                    **senders,
+                )
+            finally:
+                written.set()
+                relay.wake()
+
         await run_tasks(
-            stop,
-            worker=worker.run(stop),
-            relay=relay.run(stop),
-            agenda=clockwork.run(
-                stop, loop=frame.loop(SERVICE, "agenda", limit_seconds=_WATCHDOG_SECONDS)
+            written,
+            failed,
+            seconds={"relay": _RELAY_SECONDS},
+            write=write(),
+            relay=relay.run(written),
+            pings=ping(
+                frame,
+                SERVICE,
+                {
+                    Dependency.LOG: log.ping,
+                    Dependency.DATABASE: lambda: database.ping(asking),
+                },
+                frame.loop(SERVICE, "pings", limit_seconds=round_limit()),
+                written,
             ),
-            digests=rounds.run(
-                stop, loop=frame.loop(SERVICE, "digests", limit_seconds=_WATCHDOG_SECONDS)
-            ),
-            preferences=wishes.run(stop, loop=frame.loop(SERVICE, "preferences")),
-            keys=follow_keys(log, keys, frame.loop(SERVICE, "keys"), stop, loaded=keys_loaded),
-            freshness=freshness.run(stop, loop=frame.loop(SERVICE, "freshness")),
+            retention=retention.run(written, loop=frame.loop(SERVICE, "retention")),
+            preferences=wishes.run(written, loop=frame.loop(SERVICE, "preferences")),
+            keys=follow_keys(log, keys, frame.loop(SERVICE, "keys"), written, loaded=keys_loaded),
+            freshness=freshness.run(written, loop=frame.loop(SERVICE, "freshness")),
             team=team.run(
-                stop,
+                written,
                 loop=frame.loop(SERVICE, "files"),
                 rejected=metrics.files_rejected.labels("team"),
             ),
             playbooks=playbooks.run(
-                stop,
+                written,
                 loop=frame.loop(SERVICE, "files"),
                 rejected=metrics.files_rejected.labels("playbooks"),
             ),
-            gauges=gauges.measure(engine, metrics, frame.loop(SERVICE, "gauges"), stop, clock),
-            **senders,
+            gauges=gauges.measure(engine, metrics, frame.loop(SERVICE, "gauges"), written, clock),
         )
+
+
+def _rounds(frame: Frame, name: str) -> Loop:
+    return frame.loop(SERVICE, name, limit_seconds=_ROUND_SECONDS, needs=(Dependency.DATABASE,))
 
 
 def check(settings: NotifierSettings) -> None:
@@ -349,10 +426,37 @@ async def _open_provider(
         open_provider(
             settings.oidc,
             secret=settings.perennial_oidc_client_secret,
-            secret_file=settings.perennial_oidc_client_secret_file,
             clock=clock,
         )
     )
+
+
+async def _open_engines(
+    settings: NotifierSettings, stack: AsyncExitStack, database_url: str, pooling: Pooling
+) -> tuple[AsyncEngine, AsyncEngine, AsyncEngine]:
+    """For the work, for who waits for an answer, and for who holds a lock of a session."""
+    batches = settings.perennial_delivery_senders + _LOOPS
+    engine = await stack.enter_async_context(
+        open_engine(
+            database_url,
+            application="perennial-notifier",
+            pool_size=pooling.share(batches, batches + _READERS),
+            pooling=pooling,
+        )
+    )
+    reading = await stack.enter_async_context(
+        open_engine(
+            database_url,
+            application="perennial-notifier-api",
+            pool_size=pooling.share(_READERS, batches + _READERS),
+            statement_seconds=READ_SECONDS,
+            pooling=pooling,
+        )
+    )
+    publishing = await stack.enter_async_context(
+        open_sessions(database_url, engine, application="perennial-notifier-relay", pooling=pooling)
+    )
+    return engine, reading, publishing
 
 
 async def _open_channels(
@@ -387,9 +491,7 @@ async def _open_channels(
             limit=limit,
         )
     if settings.perennial_webhook_secrets is not None:
-        secrets = await asyncio.to_thread(
-            named.read, "PERENNIAL_WEBHOOK_SECRETS", settings.perennial_webhook_secrets
-        )
+        secrets = named.read("PERENNIAL_WEBHOOK_SECRETS", settings.perennial_webhook_secrets)
         channels["webhook"] = await stack.enter_async_context(
             open_webhooks(
                 urls=lambda: {one.name: one.url for one in roster().webhooks},
@@ -399,9 +501,7 @@ async def _open_channels(
                 clock=clock,
             )
         )
-    urls = await asyncio.to_thread(
-        named.read, "PERENNIAL_APPRISE_URLS", settings.perennial_apprise_urls
-    )
+    urls = named.read("PERENNIAL_APPRISE_URLS", settings.perennial_apprise_urls)
     if urls:
         targets = await asyncio.to_thread(apprise.load, urls)
         channels["apprise"] = apprise.Apprise(targets, templates=forms, limit=limit)

@@ -76,7 +76,7 @@ async def write_step(
 async def write_refused(
     connection: AsyncConnection, address: str, *, way: str, at: datetime, **detail: str
 ) -> None:
-    """A sign-in that was refused; `address`: as far as it is one, or nothing."""
+    """A sign-in that was refused; `address`: of a user, or nothing."""
     await _insert(
         connection,
         at=at,
@@ -111,12 +111,12 @@ async def read(
 
 
 async def forget_account(connection: AsyncConnection, account_id: str, *, until: datetime) -> None:
-    """What was done stays, by whom and when; to what, and how, is gone."""
+    """What was done stays, by whom and when; to whom and to what, and how, is gone."""
     row = audit.c
     await connection.execute(
         update(audit)
         .where(row.account_id == account_id, row.at <= until)
-        .values(subject="", detail={})
+        .values(account_id=None, subject="", detail={})
     )
 
 

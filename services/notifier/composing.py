@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.notifier.channels import Message, Receipt
 from services.notifier.domain.attempts import Failure
 from services.notifier.domain.policy import NotifyReason, SuppressReason
+from shared.traceparent import Traceparent
 
 
 class DeliveryKind(StrEnum):
@@ -57,6 +58,10 @@ class Planned:
     """What else its composer must know, as JSON."""
     tried: tuple[str, ...] = ()
     """Destinations that refused it before it came to this one."""
+    traceparent: str | None = None
+    """Of what it tells; None: of whatever has it stored."""
+    received_at: datetime | None = None
+    """When what caused it arrived, where it was decided as that was taken in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,13 @@ class Claimed:
     """An attempt before this one may have been taken, although nobody heard so."""
     waited: timedelta
     """Since it was due."""
+    received_at: datetime | None = None
+    took: timedelta | None = None
+    """From then until it was decided."""
+    traceparent: Traceparent | None = None
+    """Of what it was first wanted for."""
+    links: tuple[Traceparent, ...] = ()
+    """Of what joined it while it waited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

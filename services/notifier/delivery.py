@@ -35,11 +35,14 @@ from services.notifier.domain.policy import SuppressReason
 from services.notifier.ledger import Recorded
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.queue import Limit
+from services.notifier.routes import SLACK
 from services.notifier.unsubscribe import Links
-from shared import database, failpoints
+from shared import database, failpoints, traceparent, tracing
 from shared import logging as logs
 from shared.clock import Clock
-from shared.lifecycle import Loop, stopped_within
+from shared.lifecycle import stopped_within
+from shared.telemetry import Operation
+from shared.watchdog import Loop
 
 _IDLE_SECONDS = 0.5
 _ANNOUNCE_SECONDS = 0.1
@@ -71,6 +74,8 @@ class Sender:
     links: Links | None = None
     """Under which people ask for fewer e-mails."""
     jitter: Callable[[], float] = random.random
+    despite_hold: bool = False
+    """It works on a restored database although nobody has released it."""
 
     async def run(self, stop: asyncio.Event, *, bell: Bell, loop: Loop) -> None:
         """Until `stop`, which is seen within a moment; the message in hand is recorded first."""
@@ -86,7 +91,7 @@ class Sender:
     async def watch(self, stop: asyncio.Event, *, loop: Loop) -> None:
         """Until `stop`: give up, in time, what waits behind a destination that does not answer."""
         while not stop.is_set():
-            await self._unless_away(stop, self.give_up_overdue)
+            await self._unless_away(stop, partial(self.give_up_overdue, loop.progressed))
             loop.progressed()
             await stopped_within(stop, _OVERDUE_SECONDS)
 
@@ -111,7 +116,18 @@ class Sender:
         if stop is not None and stop.is_set():
             await self._release(held, claimed_at)
             return False
-        await self._send_and_record(held, claimed_at)
+        with (
+            tracing.one(
+                f"deliver {held.channel}",
+                held.traceparent,
+                links=held.links,
+                kind=tracing.Kind.CLIENT,
+                attempt=held.attempt,
+                why=held.reason.value,
+            ),
+            logs.bound(delivery=str(held.id), channel=held.channel, **_account_of(held)),
+        ):
+            await self._send_and_record(held, claimed_at)
         return True
 
     async def _release(self, held: Claimed, claimed_at: float) -> None:
@@ -133,10 +149,18 @@ class Sender:
 
     async def _claim(self) -> Claimed | None:
         async with self.engine.begin() as connection:
-            return await queue.claim(connection, tuple(self.channels), lease=self.lease)
+            return await queue.claim(
+                connection,
+                tuple(self.channels),
+                lease=self.lease,
+                despite_hold=self.despite_hold,
+            )
 
-    async def give_up_overdue(self) -> bool:
-        """Whether there was anything: it goes on to its fallback, although nobody tries it now."""
+    async def give_up_overdue(self, progressed: Callable[[], None] = lambda: None) -> bool:
+        """Whether there was anything: it goes on to its fallback, although nobody tries it now.
+
+        After hours of an outage there may be many: `progressed` hears of each.
+        """
         limits = {
             name: Limit(urgent=patience.dead_after_urgent, usual=patience.dead_after)
             for name, patience in self.patience.items()
@@ -156,11 +180,12 @@ class Sender:
                 if step.dead:
                     found = True
                     await self._give_up(held, failure, step, fallback)
+                progressed()
 
     async def _send_and_record(self, held: Claimed, claimed_at: float) -> None:
         composer = self.composers[held.kind]
         # It only reads, and is judged again when it is recorded.
-        reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        reading = database.without_transaction(self.engine)
         try:
             async with reading.connect() as connection:
                 message = await composer.compose(connection, held, now=self.clock())
@@ -186,6 +211,7 @@ class Sender:
                 await self._give_up(held, failure, step, fallback, claimed_at=claimed_at)
                 return
         message = self._signed(_formed(message, held), held)
+        message = replace(message, traceparent=traceparent.current())
         channel = self.channels[held.channel]
         try:
             receipt = await channel.send(message)
@@ -197,11 +223,10 @@ class Sender:
             # Not the error's text: it may repeat an address that is a secret.
             log.error(  # noqa: TRY400 - not the text
                 "delivery.unexpected",
-                delivery=str(held.id),
-                channel=held.channel,
                 cause=type(error).__name__,
                 at="{0.filename}:{0.lineno}".format(extract_tb(error.__traceback__)[-1]),
             )
+            self.metrics.unexpected("senders")
             unexpected = Failure(kind=Class.BAD_MESSAGE, detail=type(error).__name__)
             await self._failed(held, unexpected, claimed_at)
             return
@@ -209,6 +234,9 @@ class Sender:
         waited = held.waited.total_seconds() + time.monotonic() - claimed_at
         self.metrics.attempts.labels(held.channel, Class.SENT.value).inc()
         self.metrics.flag_to_delivery.labels(held.channel).observe(waited)
+        if held.took is not None:
+            whole = max(0.0, held.took.total_seconds()) + waited
+            self.metrics.event_to_delivery.labels(held.channel).observe(whole)
         record = partial(
             ledger.sent,
             composer=composer,
@@ -219,6 +247,13 @@ class Sender:
             now=self.clock(),
         )
         await self._record(claimed_at, record)
+        log.info(
+            "delivery.sent",
+            attempt=held.attempt,
+            waited_seconds=round(waited, 3),
+            # Elsewhere it is the other side's own words.
+            **({"message_ts": receipt.provider_id} if held.channel == SLACK else {}),
+        )
         failpoints.reach("notifier.after_record")
 
     def _signed(self, message: Message, held: Claimed) -> Message:
@@ -237,14 +272,13 @@ class Sender:
         return None
 
     async def _failed(self, held: Claimed, failure: Failure, claimed_at: float) -> None:
+        tracing.fail(failure.kind.value)
         self.metrics.attempts.labels(held.channel, failure.kind.value).inc()
         if failure.kind is Class.AMBIGUOUS:
             self.metrics.ambiguous.labels(held.channel).inc()
         step, fallback = self._next(held, failure)
         log.warning(
             "delivery.failed",
-            delivery=str(held.id),
-            channel=held.channel,
             failure=failure.kind.value,
             attempt=held.attempt,
             state=step.state.value,
@@ -318,8 +352,9 @@ class Sender:
         lease_ends = claimed_at + self.lease.total_seconds()
         while True:
             try:
-                async with self.engine.begin() as connection:
-                    recorded = await record(connection)
+                with self.metrics.measured(Operation.RECORD):
+                    async with self.engine.begin() as connection:
+                        recorded = await record(connection)
             except Exception as error:
                 known = database.is_away(error) or database.is_transient(error)
                 if not known or time.monotonic() > lease_ends:
@@ -340,6 +375,10 @@ class Sender:
             log.warning("delivery.away", cause=type(error).__name__)
             await stopped_within(stop, _AWAY_SECONDS)
             return True
+
+
+def _account_of(held: Claimed) -> dict[str, str]:
+    return {} if held.account_id is None else {"account_ref": logs.account_ref(held.account_id)}
 
 
 def _formed(message: Message, held: Claimed) -> Message:

@@ -32,8 +32,9 @@ from services.notifier.tables import digests, interventions
 from shared import database
 from shared import logging as logs
 from shared.clock import Clock
-from shared.lifecycle import Loop, stopped_within
+from shared.lifecycle import stopped_within
 from shared.messages import Band
+from shared.watchdog import Loop
 
 _EVERY_SECONDS = 20.0
 

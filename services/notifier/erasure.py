@@ -1,7 +1,9 @@
 """Erasing what the notifier holds of an account; functions on a connection.
 
-An intervention stays as a row with its times and how it ended, since others point to it; what it
-said, to whom, and who had it in hand is gone. No outcome is told: nothing is learned from it.
+An intervention stays as a row with its times and how it ended, since others point to it; of which
+account it was, what it said, to whom, and who had it in hand is gone. No outcome is told, also none
+that waits in the outbox: nothing is learned from it. Of the account stays its id, with the moment:
+in `accounts`, `agenda` and one line of its timeline.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,7 @@ from services.notifier.tables import (
     destinations,
     interventions,
     notices,
+    outbox,
     requests,
     sentiments,
     tasks,
@@ -61,12 +64,14 @@ async def erase_accounts(
         await silences.forget_account(connection, account_id)
         await endings.forget_account(connection, account_id)
         await audit.forget_account(connection, account_id, until=erasure.erased_at)
+        await connection.execute(delete(outbox).where(outbox.c.key == account_id.encode()))
         ids = await _lock_interventions(connection, account_id, erasure)
         if ids:
             await _forget_messages(connection, account_id, ids)
             await connection.execute(delete(tasks).where(tasks.c.intervention_id.in_(ids)))
             await _empty_interventions(connection, ids, now=now)
-            await _tell(connection, account_id, ids, now=now)
+            await connection.execute(delete(timeline).where(timeline.c.intervention_id.in_(ids)))
+            await _tell(connection, account_id, now=now)
 
 
 async def _forget_account(connection: AsyncConnection, account_id: str, erasure: Erasure) -> None:
@@ -175,8 +180,10 @@ async def _empty_interventions(
         update(interventions)
         .where(row.id.in_(ids))
         .values(
+            account_id="",
             status=Status.CLOSED.value,
             version=row.version + 1,
+            flag_id="",
             owner="",
             flag_change="cleared",
             risk_at_open=None,
@@ -206,21 +213,9 @@ async def _empty_interventions(
     )
 
 
-async def _tell(
-    connection: AsyncConnection, account_id: str, ids: Sequence[UUID], *, now: datetime
-) -> None:
-    await connection.execute(delete(timeline).where(timeline.c.intervention_id.in_(ids)))
+async def _tell(connection: AsyncConnection, account_id: str, *, now: datetime) -> None:
     await connection.execute(
-        timeline.insert(),
-        [
-            {
-                "account_id": account_id,
-                "intervention_id": intervention_id,
-                "at": now,
-                "kind": Entry.ERASED.value,
-                "by": SYSTEM,
-                "detail": {},
-            }
-            for intervention_id in ids
-        ],
+        timeline.insert().values(
+            account_id=account_id, at=now, kind=Entry.ERASED.value, by=SYSTEM, detail={}
+        )
     )

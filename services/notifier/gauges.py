@@ -8,11 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.notifier.domain.interventions import Status
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.routes import CHANNELS
-from services.notifier.tables import channels, deliveries, destinations, interventions
+from services.notifier.tables import channels, deliveries, destinations, interventions, outbox
 from shared import database
 from shared import logging as logs
 from shared.clock import Clock
-from shared.lifecycle import Loop, stopped_within
+from shared.lifecycle import stopped_within
+from shared.outbox import Waiting
+from shared.watchdog import Loop
 
 _EVERY_SECONDS = 10.0
 
@@ -23,15 +25,19 @@ async def measure(
     engine: AsyncEngine, metrics: NotifierMetrics, loop: Loop, stop: asyncio.Event, clock: Clock
 ) -> None:
     """Until `stop`: set the gauges every ten seconds."""
-    while not stop.is_set():
-        try:
-            await measure_once(engine, metrics, clock)
-        except Exception as error:
-            if not database.is_away(error) and not database.is_transient(error):
-                raise
-            log.warning("gauges.away", cause=type(error).__name__)
-        loop.progressed()
-        await stopped_within(stop, _EVERY_SECONDS)
+    waiting = Waiting(service="notifier", metrics=metrics.common, clock=clock)
+    with waiting.told():
+        while not stop.is_set():
+            try:
+                async with engine.connect() as connection:
+                    await waiting.count(connection, outbox)
+                await measure_once(engine, metrics, clock)
+            except Exception as error:
+                if not database.is_away(error) and not database.is_transient(error):
+                    raise
+                log.warning("gauges.away", cause=type(error).__name__)
+            loop.progressed()
+            await stopped_within(stop, _EVERY_SECONDS)
 
 
 async def measure_once(engine: AsyncEngine, metrics: NotifierMetrics, clock: Clock) -> None:

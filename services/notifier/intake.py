@@ -4,7 +4,7 @@ Order of effects, one transaction per batch: 1 position, 2 the accounts are lock
 `taking`), 4 the look, which stores deliveries. Counters and senders hear of it after the commit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,10 +24,11 @@ from services.notifier.store import Account, Entry
 from services.notifier.tables import log_positions, outbox
 from services.notifier.taking import Locked, Staff
 from shared import outbox as outboxes
+from shared import traceparent
 from shared.clock import Clock
 from shared.errors import InvalidMessage
 from shared.log import Batch, StoredRecord, TopicPartition
-from shared.log.positions import Claim, advance, claim
+from shared.log.positions import Claim, advance, claim, read
 from shared.messages import (
     ACCOUNTS,
     ERASURE,
@@ -41,6 +42,7 @@ from shared.messages import (
     decode,
 )
 from shared.quarantine import rejected
+from shared.traceparent import GoingOn
 
 TOPICS = (FLAGS, ACCOUNTS)
 
@@ -66,6 +68,10 @@ class Intake:
     clock: Clock
     wake: Callable[[], None]
     """Called after each commit that may have queued something."""
+
+    async def positions(self) -> Mapping[TopicPartition, int]:
+        async with self.engine.connect() as connection:
+            return await read(connection, log_positions)
 
     async def claim(self, partition: TopicPartition) -> Claim:
         async with self.engine.begin() as connection:
@@ -93,19 +99,24 @@ class Intake:
         self, connection: AsyncConnection, records: Sequence[StoredRecord]
     ) -> tuple[Locked, Decided]:
         flags = [_flag(record) for record in records]
+        traces = [traceparent.of_headers(record.headers) for record in records]
         await erasure.hold_off(connection)
         now = self.clock()
         ids = {flag.account for flag in flags}
         locked = await taking.lock(connection, ids, self.staff, now=now)
-        for flag in flags:
+        for flag, trace in zip(flags, traces, strict=True):
             account = locked.accounts.get(flag.account)
             if account is not None and account.was_erased_after(flag.as_of):
                 locked.effects.taken.append(Taken.ERASED)
                 continue
-            taken, _ = await locked.take(signals.of_flag(flag), by=_SCORING)
+            with GoingOn(trace):
+                signal = signals.of_flag(flag, traceparent=trace)
+                taken, _ = await locked.take(signal, by=_SCORING)
             locked.effects.taken.append(taken)
         changed = sorted(locked.effects.changed)
-        return locked, await looks.look(connection, changed, self.desk, now=now)
+        # Of several the first: the message tells of all.
+        received = {flag.account: flag.received_at for flag in reversed(flags) if flag.received_at}
+        return locked, await looks.look(connection, changed, self.desk, now=now, received=received)
 
     async def _take_accounts(
         self, connection: AsyncConnection, records: Sequence[StoredRecord]
@@ -119,6 +130,7 @@ class Intake:
             await agenda.lock(connection, ids)
             await erasure.erase_accounts(connection, erasures, now=now)
         locked = await taking.lock(connection, ids, self.staff, now=now)
+        traces = traceparent.by_key(records)
         ordered = [newest[account_id] for account_id in sorted(newest)]
         before = dict(locked.accounts)
         saved = await store.save_accounts(connection, ordered)
@@ -126,8 +138,9 @@ class Intake:
         for account_id, account in sorted(saved.items()):
             old = before.get(account_id)
             known = old if old and old.fields != AccountFields() else None
-            await _follow_directory(locked, known, account)
-            await _follow_loss(locked, known, account, newest[account_id])
+            with GoingOn(traces.get(account_id.encode())):
+                await _follow_directory(locked, known, account)
+                await _follow_loss(locked, known, account, newest[account_id])
         changed = sorted(erasures.keys() | {one for one in saved if locked.open_of(one)})
         return locked, await looks.look(connection, changed, self.desk, now=now)
 
@@ -181,6 +194,7 @@ async def _follow_loss(
         change_id=_loss_id(record),
         is_lost=account.is_lost,
         at=record.updated_at,
+        traceparent=traceparent.current(),
     )
     await locked.take(signal, by=_DIRECTORY)
 
@@ -223,6 +237,8 @@ def _flag(record: StoredRecord) -> Flag:
     for name in ("as_of", "raised_at"):
         if getattr(flag, name).tzinfo is None:
             raise InvalidMessage("invalid_flag", f"{name} has no time zone")
+    if flag.received_at is not None and flag.received_at.tzinfo is None:
+        raise InvalidMessage("invalid_flag", "received_at has no time zone")
     value = flag.value_at_risk
     if value is not None and not (value.amount.is_finite() and abs(value.amount) < _MAX_AMOUNT):
         raise InvalidMessage("invalid_flag", "value_at_risk.amount is out of range")

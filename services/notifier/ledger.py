@@ -146,6 +146,8 @@ def _instead(held: Claimed, place: Place, *, now: datetime) -> Planned:
         intervention_id=held.intervention_id,
         subject=held.subject,
         tried=(*held.tried, held.destination),
+        traceparent=held.traceparent,
+        received_at=held.received_at,
     )
 
 
@@ -161,5 +163,6 @@ def _outage(
         recipient=place.recipient,
         reason=NotifyReason.UNDELIVERED,
         due_at=now,
+        traceparent=held.traceparent,
         subject={"broken": broken, "class": failure.kind.value, "detail": failure.detail},
     )

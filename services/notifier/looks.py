@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -36,10 +38,11 @@ from services.notifier.plans import (
 from services.notifier.routes import places_of
 from services.notifier.situations import Crowds, Desk, Group, Situation
 from services.notifier.store import Entry
-from shared import database
+from shared import database, traceparent
 from shared import logging as logs
 from shared.clock import Clock
-from shared.lifecycle import Loop, stopped_within
+from shared.lifecycle import stopped_within
+from shared.watchdog import Loop
 
 _EVERY_SECONDS = 1.0
 _AWAY_SECONDS = 1.0
@@ -53,13 +56,20 @@ log = logs.get(__name__)
 class _Plans:
     """What the looks of one transaction came to, to be stored together."""
 
+    received: Mapping[str, datetime]
     put: dict[tuple[str, str], Planned] = field(default_factory=dict)
     suppressed: list[tuple[Planned, SuppressReason]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     look_at: dict[str, datetime | None] = field(default_factory=dict)
+    traces: dict[UUID, str | None] = field(default_factory=dict)
+    """Of what each intervention took in last."""
 
     def add(self, planned: Planned) -> None:
         """Of one group and destination the first: the others would join it."""
+        # Who does something now is why; where it is time, or many flags, its own flag is.
+        if planned.intervention_id is not None:
+            trace = traceparent.current() or self.traces.get(planned.intervention_id)
+            planned = replace(planned, traceparent=trace)
         self.put.setdefault((planned.group_key, planned.destination), planned)
 
 
@@ -71,16 +81,20 @@ async def look(
     now: datetime,
     at_once: bool = False,
     known: Collection[tuple[str, SuppressReason]] = (),
+    received: Mapping[str, datetime] = MappingProxyType({}),
 ) -> Decided:
     """Decide about these accounts.
 
     `at_once`: a person has just done something, and looks at the message that shows it. `known`:
-    destinations of which it is stored already why nothing was sent there.
+    destinations of which it is stored already why nothing was sent there. `received`: by account,
+    when what is taken in now arrived.
     """
     if not account_ids:
         return Decided()
     found = await situations.read(connection, account_ids, now=now)
-    return await look_at(connection, found, desk, now=now, at_once=at_once, known=known)
+    return await look_at(
+        connection, found, desk, now=now, at_once=at_once, known=known, received=received
+    )
 
 
 async def look_at(
@@ -91,12 +105,13 @@ async def look_at(
     now: datetime,
     at_once: bool = False,
     known: Collection[tuple[str, SuppressReason]] = (),
+    received: Mapping[str, datetime] = MappingProxyType({}),
 ) -> Decided:
     """As `look`, where what is decided upon was read in this transaction already."""
     roster = desk.staff.roster()
     ticked = [await _tick(connection, one, roster, now=now) for one in found.values()]
     chosen = await _decide(connection, ticked, desk, roster, at_once=at_once, now=now)
-    plans = _Plans()
+    plans = _Plans(received=received)
     for situation, decisions in zip(ticked, chosen, strict=True):
         _plan(plans, situation, decisions, desk, roster, now=now)
     return await _store(connection, plans, known, now=now)
@@ -158,11 +173,13 @@ def _plan(
     now: datetime,
 ) -> None:
     account_id = situation.account.account_id
+    plans.traces |= {one.id: one.seen.traceparent for one in situation.subjects.values()}
     moments: list[datetime | None] = []
     for group, decision in decisions:
         moments.append(decision.next_at)
         if decision.reason is not None and decision.due_at is not None:
-            plans.add(of_notice(group, decision, decision.reason, decision.due_at))
+            planned = of_notice(group, decision, decision.reason, decision.due_at)
+            plans.add(replace(planned, received_at=plans.received.get(account_id)))
         if decision.update_at is not None:
             plans.add(of_update(group, decision, decision.update_at))
         if decision.bundle_at is not None:

@@ -1,6 +1,7 @@
 """All metrics of the notifier; labels are enums, never accounts or people."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,14 +14,17 @@ from services.notifier.domain.policy import NotifyReason, SuppressReason
 from services.notifier.routes import CHANNELS
 from shared.clock import Clock
 from shared.messages import Band, FlagReason, OutcomeKind
-from shared.telemetry import PIPELINE_BUCKETS
+from shared.telemetry import PIPELINE_BUCKETS, CommonMetrics, Operation
+from shared.transactions import measured
 
 _HOUR = 3_600
 _ACK_BUCKETS = tuple(hours * _HOUR for hours in (0.25, 1, 4, 8, 24, 48, 72, 120, 240))
 
 
 class NotifierMetrics:
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, common: CommonMetrics) -> None:
+        self.common = common
+
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"perennial_{name}", text, labels, registry=registry)
 
@@ -69,6 +73,13 @@ class NotifierMetrics:
             buckets=PIPELINE_BUCKETS,
             registry=registry,
         )
+        self.event_to_delivery = Histogram(
+            "perennial_event_to_delivery_seconds",
+            "From the arrival of what caused a message to its acceptance, without planned waits.",
+            ["channel"],
+            buckets=PIPELINE_BUCKETS,
+            registry=registry,
+        )
         self.ack_seconds = Histogram(
             "perennial_ack_seconds",
             "From the opening of an intervention to its acknowledgement.",
@@ -90,6 +101,13 @@ class NotifierMetrics:
             self.notifications.labels(channel, reason.value).inc()
         for against in decided.suppressed:
             self.suppressed.labels(against.value).inc()
+
+    def measured(self, operation: Operation) -> AbstractContextManager[None]:
+        return measured(self.common, "notifier", operation)
+
+    def unexpected(self, loop: str) -> None:
+        """Count an error that nobody expected and that ends no process."""
+        self.common.unhandled_errors.labels("notifier", loop).inc()
 
     def set_oldest_due(self, since: datetime | None, clock: Clock) -> None:
         """Ages are computed at scrape: a stuck loop must not freeze its alarm."""
@@ -117,6 +135,7 @@ class NotifierMetrics:
             self.broken.labels(channel)
             self.integration_broken.labels(channel)
             self.flag_to_delivery.labels(channel)
+            self.event_to_delivery.labels(channel)
         for outcome in OutcomeKind:
             for reason in (*FlagReason, *OwnReason):
                 self.outcomes.labels(outcome.value, reason.value)

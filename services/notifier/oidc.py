@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -26,10 +25,11 @@ from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 from pydantic import SecretStr
 
+from services.notifier.capped import AnswerTooLong, asked
 from services.notifier.domain.identity import Claims, Going, NotIdentified, Registration
 from services.notifier.settings import is_secure
 from shared.clock import Clock
-from shared.errors import DependencyAway, Misconfigured
+from shared.errors import DependencyAway
 
 T = TypeVar("T")
 
@@ -236,20 +236,15 @@ class Provider:
     async def _ask(self, method: str, url: str, **rest: Any) -> httpx.Response:
         """Never further than that address; an answer that is not too long."""
         try:
-            async with (
-                asyncio.timeout(_LIMIT.total_seconds()),
-                self.client.stream(method, url, **rest) as answer,
-            ):
-                body = b""
-                async for part in answer.aiter_bytes():
-                    body += part
-                    if len(body) > _MOST_BYTES:
-                        raise NotIdentified("the provider's answer is too long")
+            async with asyncio.timeout(_LIMIT.total_seconds()):
+                answer = await asked(self.client, method, url, most_bytes=_MOST_BYTES, **rest)
+        except AnswerTooLong as error:
+            raise NotIdentified("the provider's answer is too long") from error
         except (httpx.HTTPError, TimeoutError) as error:
             raise DependencyAway("the identity provider") from error
         if answer.status_code >= 500 or answer.status_code == 429:
             raise DependencyAway("the identity provider")
-        return httpx.Response(answer.status_code, content=body)
+        return answer
 
     def _decoded(self, answer: httpx.Response, kind: type[T]) -> T:
         if answer.status_code != 200:
@@ -265,24 +260,11 @@ async def open_provider(
     registration: Registration,
     *,
     secret: SecretStr | None,
-    secret_file: Path | None,
     clock: Clock,
 ) -> AsyncIterator[Provider]:
-    if secret_file is not None:
-        secret = await asyncio.to_thread(_read_secret, secret_file)
     limit = _LIMIT.total_seconds()
     async with httpx.AsyncClient(timeout=limit, trust_env=False) as client:
         yield Provider(registration=registration, secret=secret, client=client, clock=clock)
-
-
-def _read_secret(path: Path) -> SecretStr:
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise Misconfigured("PERENNIAL_OIDC_CLIENT_SECRET_FILE cannot be read") from error
-    if not text:
-        raise Misconfigured("PERENNIAL_OIDC_CLIENT_SECRET_FILE is empty")
-    return SecretStr(text)
 
 
 def _signing(found: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ from services.notifier import endings
 from services.notifier.domain.interventions import SYSTEM, Intervention
 from services.notifier.tables import outbox
 from shared import outbox as outboxes
+from shared import traceparent
 from shared.log import Record
 from shared.messages import OUTCOMES, Outcome, OutcomeEvent, encode
 
@@ -14,7 +15,10 @@ _TYPE = "dev.perennial.intervention.closed"
 
 
 async def publish(connection: AsyncConnection, subject: Intervention) -> None:
-    """Let the outcome of a closed intervention leave with the transaction, and keep it."""
+    """Let the outcome of a closed intervention leave with the transaction, and keep it.
+
+    It goes on in the trace of who closed it; where that was time, in that of its flag.
+    """
     if subject.outcome is None or subject.closed_at is None:
         raise ValueError("an open intervention has no outcome")
     await endings.save(connection, subject)
@@ -40,5 +44,10 @@ async def publish(connection: AsyncConnection, subject: Intervention) -> None:
         time=subject.closed_at,
         data=outcome,
     )
-    record = Record(key=subject.account_id.encode(), value=encode(event))
+    trace = traceparent.current() or traceparent.parse(subject.seen.traceparent)
+    record = Record(
+        key=subject.account_id.encode(),
+        value=encode(event),
+        headers=traceparent.headers_of(trace),
+    )
     await outboxes.put(connection, outbox, OUTCOMES, [record])

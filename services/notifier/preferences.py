@@ -19,7 +19,8 @@ from services.notifier.domain.people import Mode, Preference, Roster, preferring
 from services.notifier.tables import preferences
 from shared import database
 from shared import logging as logs
-from shared.lifecycle import Loop, stopped_within
+from shared.lifecycle import stopped_within
+from shared.watchdog import Loop
 
 _EVERY_SECONDS = 3.0
 

@@ -23,6 +23,7 @@ from services.notifier.domain.attempts import Class, Failure, Next, State
 from services.notifier.domain.policy import NotifyReason, SuppressReason
 from services.notifier.intervention_rows import AnyRow
 from services.notifier.tables import among, channels, deliveries, destinations
+from shared import traceparent
 
 _WAITING = (State.PENDING.value, State.SENDING.value)
 # Made once: making and reading a statement anew costs more than running it.
@@ -153,16 +154,19 @@ async def announce(connection: AsyncConnection) -> int:
 
 
 async def claim(
-    connection: AsyncConnection, names: Sequence[str], *, lease: timedelta
+    connection: AsyncConnection,
+    names: Sequence[str],
+    *,
+    lease: timedelta,
+    despite_hold: bool = False,
 ) -> Claimed | None:
     """Take the most urgent, then oldest, delivery of one destination that may be sent to now.
 
-    `names`: of the channels.
+    `names`: of the channels. None while a restored database is held, unless `despite_hold`.
     """
+    asked = {"channels": list(names), "despite_hold": despite_hold}
     while True:
-        place = (
-            await connection.execute(statements.CLAIMABLE, {"channels": list(names)})
-        ).one_or_none()
+        place = (await connection.execute(statements.CLAIMABLE, asked)).one_or_none()
         if place is None:
             return None
         first = {"destination": place.destination}
@@ -319,6 +323,8 @@ def _values(planned: Planned, **values: object) -> dict[str, object]:
         "priority": planned.priority,
         "due_at": planned.due_at,
         "tried": list(planned.tried),
+        "traceparent": planned.traceparent or traceparent.begun(),
+        "received_at": planned.received_at,
         **values,
     }
 
@@ -383,6 +389,10 @@ def _claimed(row: AnyRow, place: AnyRow | None = None) -> Claimed:
         lease_lost=row.state == State.SENDING.value,
         may_be_known=row.ambiguous > 0 or row.state == State.SENDING.value,
         waited=row.waited,
+        received_at=row.received_at,
+        took=None if row.received_at is None else row.created_at - row.received_at,
+        traceparent=traceparent.parse(row.traceparent),
+        links=tuple(link for one in row.trace_links if (link := traceparent.parse(one))),
     )
 
 

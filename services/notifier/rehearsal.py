@@ -53,10 +53,7 @@ class Rehearsal:
 
 
 def desk_of(settings: NotifierSettings, staff: Staff) -> Desk:
-    """As the service decides, but for what it hears of scoring.
-
-    May read the file of apprise's names: call it off the loop.
-    """
+    """As the service decides, but for what it hears of scoring."""
     return Desk(
         staff=staff,
         ways=Ways(

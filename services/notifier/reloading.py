@@ -19,7 +19,8 @@ from services.notifier.playbook_files import Files
 from services.notifier.yaml_files import FileRejected
 from shared import logging as logs
 from shared.errors import Misconfigured
-from shared.lifecycle import Loop, stopped_within
+from shared.lifecycle import stopped_within
+from shared.watchdog import Loop
 
 EVERY_SECONDS: Final = 2.0
 

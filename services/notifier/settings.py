@@ -1,6 +1,5 @@
 """What an operator sets for the notifier; a field's name in upper case is its variable."""
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from services.notifier.domain.holdout import LARGEST_SHARE
 from services.notifier.domain.identity import Registration, roles_of
 from services.notifier.domain.people import is_mail_address
 from services.notifier.domain.policy import Storm
+from shared.hosts import is_loopback
 from shared.settings import Settings
 
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -50,8 +50,8 @@ class NotifierSettings(Settings):
     )
     perennial_webhook_secrets: SecretStr | None = Field(
         default=None,
-        description='{"name": "whsec_..."} or {"name": ["new", "old"]}, or a file of it: signs what'
-        " the team file's webhooks get; absent: no webhooks",
+        description='{"name": "whsec_..."} or {"name": ["new", "old"]}: signs what the team'
+        " file's webhooks get; absent: no webhooks",
     )
     perennial_webhook_allow: str = Field(
         default="",
@@ -60,8 +60,8 @@ class NotifierSettings(Settings):
     )
     perennial_apprise_urls: SecretStr | None = Field(
         default=None,
-        description='{"name": "msteams://..."} or a file of it; needs the extra `apprise`, which'
-        " connects unguarded; absent: none",
+        description='{"name": "msteams://..."}; needs the extra `apprise`, which connects'
+        " unguarded; absent: none",
     )
     perennial_mail_from: str = Field(
         default="perennial@localhost", description="sender of e-mails, an address"
@@ -92,10 +92,7 @@ class NotifierSettings(Settings):
     )
     perennial_oidc_client_id: str | None = Field(default=None, min_length=1)
     perennial_oidc_client_secret: SecretStr | None = Field(
-        default=None, min_length=1, description="absent, here and as a file: a public client"
-    )
-    perennial_oidc_client_secret_file: Path | None = Field(
-        default=None, description="a file that holds the secret, in its place"
+        default=None, min_length=1, description="of that client; absent: a public one"
     )
     perennial_oidc_scope: str = Field(
         default="openid email profile", description="some providers need one more for groups"
@@ -173,6 +170,12 @@ class NotifierSettings(Settings):
         " than 30 days to the notice deadline may break into quiet hours",
     )
 
+    perennial_history_retention_days: int = Field(
+        default=1_098,
+        ge=400,
+        description="days for which ended work, messages, the audit log and, in scoring, outcomes"
+        " and flags are kept: three years",
+    )
     perennial_hold_out_share: float = Field(
         default=0,
         ge=0,
@@ -228,13 +231,7 @@ class NotifierSettings(Settings):
         return value
 
     @model_validator(mode="after")
-    def _has_one_secret_of_oidc(self) -> Self:
-        given = self.perennial_oidc_client_secret, self.perennial_oidc_client_secret_file
-        if None not in given:
-            raise ValueError(
-                "PERENNIAL_OIDC_CLIENT_SECRET and PERENNIAL_OIDC_CLIENT_SECRET_FILE are two ways to"
-                " say one thing: set one of them"
-            )
+    def _has_all_of_roles(self) -> Self:
         if (self.perennial_oidc_role_claim is None) != (not self.perennial_oidc_roles):
             raise ValueError(
                 "PERENNIAL_OIDC_ROLE_CLAIM and PERENNIAL_OIDC_ROLES belong together: set both, or"
@@ -337,8 +334,17 @@ class NotifierSettings(Settings):
         )
 
     @property
+    def history(self) -> timedelta:
+        return timedelta(days=self.perennial_history_retention_days)
+
+    @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.perennial_delivery_lease_seconds)
+
+    @property
+    def longest_send(self) -> timedelta:
+        """Of one message, from its claim until it is recorded or another sender takes it."""
+        return self.lease + timedelta(seconds=self.perennial_delivery_timeout_seconds)
 
 
 def _check_secure(url: str) -> None:
@@ -351,15 +357,6 @@ def is_secure(url: str) -> bool:
     parts = urlsplit(url)
     is_local = parts.scheme == "http" and is_loopback(parts.hostname or "")
     return bool(parts.hostname) and (parts.scheme == "https" or is_local)
-
-
-def is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def is_wildcard(host: str) -> bool:

@@ -21,7 +21,6 @@ from services.notifier.domain.identity import (
     address_of,
     role_of,
 )
-from services.notifier.domain.people import is_mail_address
 from services.notifier.domain.throttle import ADDRESS, CLIENT, KNOWN, Throttle
 from services.notifier.passwords import Passwords
 from services.notifier.users import User
@@ -83,7 +82,8 @@ async def by_password(
         user = await users.read(connection, address) if is_right else None
         # Somebody may have disabled them, or reset the password, while it was compared.
         if user is None or user.is_disabled or user.password != stored:
-            named = address.lower() if is_mail_address(address) else ""
+            # Who is no user may be anybody, and nobody could erase what names them.
+            named = "" if seen is None else seen.address
             await audit.write_refused(
                 connection, named, way=_LOCAL, at=now, client=network_of(browser.client)
             )

@@ -1,9 +1,11 @@
 """The statements of the delivery queue that are more than a table's own: SQL, for `queue.py`."""
 
-from sqlalchemy import ARRAY, Interval, Text, Uuid, bindparam, text
+from sqlalchemy import ARRAY, Boolean, Interval, Text, Uuid, bindparam, text
 
 from services.notifier.tables import deliveries
 
+# Of one message.
+_MOST_LINKS = 16
 _PLANNED = (
     "id",
     "dedupe_key",
@@ -20,6 +22,8 @@ _PLANNED = (
     "priority",
     "due_at",
     "tried",
+    "traceparent",
+    "received_at",
 )
 # Known already, joined, or new: one statement, as there is one for every decision.
 PUT = text(
@@ -30,7 +34,12 @@ PUT = text(
         UPDATE notifier.deliveries AS one
         SET due_at = LEAST(one.due_at, :due_at), urgent = one.urgent OR :urgent,
             priority = GREATEST(one.priority, :priority), reason = :reason,
-            subject = one.subject || :subject
+            subject = one.subject || :subject,
+            trace_links = CASE WHEN one.traceparent IS DISTINCT FROM :traceparent
+                AND cardinality(one.trace_links) < {_MOST_LINKS}
+                AND NOT :traceparent = ANY(one.trace_links)
+                THEN array_append(one.trace_links, CAST(:traceparent AS text))
+                ELSE one.trace_links END
         WHERE one.group_key = :group_key AND one.destination = :destination
             AND one.state IN ('pending', 'sending') AND NOT EXISTS (SELECT FROM known)
         RETURNING one.id
@@ -76,10 +85,12 @@ CLAIMABLE = text(
         ORDER BY GREATEST(due_at, next_allowed_at, lease_until)
         LIMIT 1 FOR UPDATE SKIP LOCKED
     ) AS place
-    WHERE way.channel IS NULL OR way.paused_until <= now()
+    WHERE (way.channel IS NULL OR way.paused_until <= now())
+        AND (:despite_hold
+            OR NOT EXISTS (SELECT FROM notifier.restores WHERE released_at IS NULL))
     ORDER BY place.since LIMIT 1
     """
-).bindparams(bindparam("channels", type_=ARRAY(Text)))
+).bindparams(bindparam("channels", type_=ARRAY(Text)), bindparam("despite_hold", type_=Boolean))
 
 FIRST_OF_DESTINATION = text(
     """
@@ -118,6 +129,7 @@ OVERDUE = text(
         AND GREATEST(one.due_at, one.created_at)
             < now() - CASE WHEN one.urgent THEN mine.urgent ELSE mine.usual END
         AND (place.failures > 0 OR way.failures > 0 OR way.paused_until > now())
+        AND NOT EXISTS (SELECT FROM notifier.restores WHERE released_at IS NULL)
     ORDER BY one.number LIMIT :most
     """
 ).bindparams(

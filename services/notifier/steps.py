@@ -23,6 +23,7 @@ from services.notifier.request_keys import Request
 from services.notifier.stepping import Changed, Follow, NotTaken, Place, Stepping
 from services.notifier.store import Entry
 from services.notifier.taking import Locked
+from shared import traceparent
 from shared.messages import AccountFields, OutcomeKind
 
 _MAX_TEXT = 4_000
@@ -256,7 +257,10 @@ class Steps:
                 mood=mood.value,
             )
             await locked.take(
-                signals.of_sentiment(said, locked.fields_of(account_id)), by=by.address
+                signals.of_sentiment(
+                    said, locked.fields_of(account_id), traceparent=traceparent.current()
+                ),
+                by=by.address,
             )
             decided = await self.stepping.finish(locked, key, request)
         self.stepping.count(locked, decided)

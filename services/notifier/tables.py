@@ -86,6 +86,8 @@ interventions = Table(
     Column("flag_raised_at", _MOMENT, nullable=False),
     Column("flag_as_of", _MOMENT, nullable=False),
     Column("flag_change", Text, nullable=False),
+    # Of what it took in last.
+    Column("traceparent", Text),
     Column("risk_at_open", Float),
     Column("risk", Float),
     Column("value_amount", Numeric),
@@ -416,6 +418,11 @@ deliveries = Table(
     Column("last_detail", Text),
     Column("provider_id", Text),
     Column("ended_at", _MOMENT),
+    # When what caused it arrived: latencies begin there.
+    Column("received_at", _MOMENT),
+    Column("traceparent", Text),
+    # Of what joined it while it waited.
+    Column("trace_links", ARRAY(Text), nullable=False, server_default="{}"),
     UniqueConstraint("dedupe_key", name="deliveries_dedupe_key"),
     # A newer decision joins the message that waits: it is composed when it is sent.
     Index(
@@ -443,6 +450,14 @@ deliveries = Table(
     Index("deliveries_by_number", "number"),
     Index("deliveries_by_account", "account_id", "number"),
     Index("deliveries_given_up", "number", postgresql_where=text("state IN ('dead', 'held')")),
+)
+
+# Each time that this database was restored from a backup; nothing is sent until it is released.
+restores: Final = Table(
+    "restores",
+    metadata,
+    Column("restored_at", _MOMENT, primary_key=True),
+    Column("released_at", _MOMENT),
 )
 
 # Who may sign in. A password is scrypt's, None where they come in by the identity provider only.

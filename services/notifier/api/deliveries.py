@@ -31,7 +31,7 @@ class Which(StrEnum):
 
 _STATES: Final = {
     Which.ALL: None,
-    Which.WAITING: ("pending", "sending"),
+    Which.WAITING: ("pending", "sending", "restored"),
     Which.SENT: ("sent",),
     Which.SUPPRESSED: ("cancelled",),
     Which.HELD: ("held",),

@@ -6,19 +6,15 @@ What holds for pages holds here too: known hosts only, small bodies, nothing kep
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.notifier.api.refusals import answer
 from services.notifier.console.guard import host_name
+from shared.http_headers import OF_AN_API, WithHeaders
 
 PREFIX: Final = "/api/"
 MAX_BODY: Final = 65_536
-_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +29,13 @@ class WithApi:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self.console(scope, receive, send)
             return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
-            await send(message)
-
         refused = why_refused(scope["method"], Headers(scope=scope), hosts=self.hosts)
         if refused is None:
-            await self.api(scope, receive, send_guarded)
+            await WithHeaders(self.api, OF_AN_API)(scope, receive, send)
             return
         status, code, text = refused
-        await answer({"code": code, "message": text}, status)(scope, receive, send_guarded)
+        told = answer({"code": code, "message": text}, status)
+        await WithHeaders(told, OF_AN_API)(scope, receive, send)
 
 
 def why_refused(

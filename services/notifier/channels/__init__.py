@@ -14,6 +14,7 @@ from services.notifier.domain.interventions import Status
 from services.notifier.domain.policy import NotifyReason
 from shared.errors import PerennialError
 from shared.messages import Band, OutcomeKind, Reason, ValueAtRisk
+from shared.traceparent import Traceparent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,8 @@ class Message:
     text: str = ""
     """What there is to say beyond the items, by us, never from outside."""
     unsubscribe_url: str | None = None
+    traceparent: Traceparent | None = None
+    """Where it came from, for machines."""
     plain: bool = False
     """Whether the rich form was refused: send bare text."""
 

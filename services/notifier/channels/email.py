@@ -20,8 +20,8 @@ from services.notifier.channels import DeliveryError, Message, Receipt, wording
 from services.notifier.channels.letter import render
 from services.notifier.domain.attempts import Class, Failure
 from services.notifier.domain.people import is_mail_address
-from services.notifier.settings import is_loopback
 from shared.errors import Misconfigured
+from shared.hosts import is_loopback
 
 _PAUSE = timedelta(seconds=30)
 # Codes by which a server asks us to sign in, or to encrypt, first: no mail will pass.
@@ -114,15 +114,30 @@ class Email:
             tls_context=self._tls,
         )
 
+    async def greet(self) -> None:
+        """Sign in as for a message, and leave; raises DeliveryError where the server refuses us."""
+        client = self._client()
+        try:
+            async with asyncio.timeout(self._limit):
+                await self._sign_in(client)
+                await client.quit()
+        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
+            raise DeliveryError(classify(error, in_data=False)) from error
+        finally:
+            client.close()
+
+    async def _sign_in(self, client: aiosmtplib.SMTP) -> None:
+        await client.connect()
+        if self._server.user is not None:
+            password = self._server.password
+            secret = password.get_secret_value() if password else ""
+            await client.login(self._server.user, secret)
+
     async def _introduce(self, client: aiosmtplib.SMTP, to: str) -> None:
         """Everything before the message itself: a failure here has sent nothing."""
         try:
             async with asyncio.timeout(self._limit):
-                await client.connect()
-                if self._server.user is not None:
-                    password = self._server.password
-                    secret = password.get_secret_value() if password else ""
-                    await client.login(self._server.user, secret)
+                await self._sign_in(client)
                 await client.mail(self._sender)
                 await client.rcpt(to)
         except aiosmtplib.SMTPRecipientRefused as error:

@@ -17,6 +17,7 @@ from services.notifier.channels import Item, Message, wording
 from services.notifier.domain.people import is_mail_address
 from services.notifier.domain.policy import NotifyReason
 from shared.messages import Band
+from shared.traceparent import trace_id
 
 _NAME = 120
 _LINE = 600
@@ -83,6 +84,9 @@ def render(message: Message, *, sender: str, templates: jinja2.Environment) -> E
     content["References"] = root
     content["Auto-Submitted"] = "auto-generated"
     content["X-Auto-Response-Suppress"] = "All"
+    if message.traceparent is not None:
+        # For who looks for the event behind it; it says nothing of anybody.
+        content["X-Perennial-Trace"] = trace_id(message.traceparent)
     if message.unsubscribe_url is not None:
         content["List-Unsubscribe"] = f"<{message.unsubscribe_url}>"
         # RFC 8058 speaks of https only: a mail server would have to post in the clear.

@@ -19,7 +19,7 @@ from services.notifier.channels.answers import retry_after
 from services.notifier.channels.slack_blocks import Payload, render
 from services.notifier.channels.slack_http import Answer, failed, failure_of, post
 from services.notifier.domain.attempts import Class, Failure
-from services.notifier.settings import is_loopback
+from shared.hosts import is_loopback
 
 _ERRORS: Final[Mapping[Class, frozenset[str]]] = {
     Class.PAUSE: frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"}),

@@ -12,7 +12,7 @@ from services.notifier.channels import DeliveryError, Message, Receipt
 from services.notifier.channels.slack_blocks import render
 from services.notifier.channels.slack_http import Answer, failure_of, post
 from services.notifier.domain.attempts import Class, Failure
-from services.notifier.settings import is_loopback
+from shared.hosts import is_loopback
 
 _BAD_MESSAGE = frozenset({400, 413, 422})
 

@@ -1,7 +1,8 @@
 """Standard Webhooks: what a person would read, as JSON for a program, signed.
 
 One POST per attempt. `webhook-id` is the delivery's, so a receiver knows a repetition by it; the
-timestamp is the attempt's; during a rotation each of two secrets signs. The body is `Event`:
+timestamp is the attempt's; during a rotation each of two secrets signs. `traceparent` (W3C Trace
+Context) is that of the event behind it. The body is `Event`:
 
     {"type": "perennial.intervention.overdue", "timestamp": "2026-06-01T12:00:00Z", "data": {...}}
 
@@ -172,6 +173,8 @@ class Webhooks:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": signature,
         }
+        if message.traceparent is not None:
+            headers["traceparent"] = message.traceparent
         try:
             async with asyncio.timeout(self._limit):
                 await self._post(url, body, headers)

@@ -29,7 +29,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 _FILTERS = {
-    "waiting": ("pending", "sending"),
+    "waiting": ("pending", "sending", "restored"),
     "sent": ("sent",),
     "suppressed": ("cancelled",),
     "held": ("held",),

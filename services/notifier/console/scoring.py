@@ -10,8 +10,12 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from services.notifier.capped import asked
+from shared import traceparent
 from shared.messages import AccountFields, Band, Reason, ValueAtRisk
 
+MOST_BYTES = 33_554_432
+"""Of an answer: the largest list that scoring gives has a few MB."""
 _LIMIT_SECONDS = 1.0
 _SLOW_LIMIT_SECONDS = 60.0
 """For what goes through all accounts, and somebody waits for."""
@@ -213,10 +217,14 @@ class ScoringApi:
     async def send(self, kind: type[T], path: str, text: str) -> T | Missing | Refused:
         """What `path` answers to a text that was written by hand."""
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/toml"}
+        headers |= traceparent.http_headers()
         try:
             async with asyncio.timeout(_SLOW_LIMIT_SECONDS):
-                answer = await self.client.post(
+                answer = await asked(
+                    self.client,
+                    "POST",
                     f"{self.url}{path}",
+                    most_bytes=MOST_BYTES,
                     content=text.encode(),
                     headers=headers,
                     timeout=_SLOW_LIMIT_SECONDS,
@@ -233,8 +241,10 @@ class ScoringApi:
         return found
 
     async def _get(self, url: str, params: dict[str, str] | None = None) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.key}"}
-        return await self.client.get(url, params=params, headers=headers)
+        headers = {"Authorization": f"Bearer {self.key}", **traceparent.http_headers()}
+        return await asked(
+            self.client, "GET", url, most_bytes=MOST_BYTES, params=params, headers=headers
+        )
 
 
 def _problem(answer: httpx.Response) -> str:

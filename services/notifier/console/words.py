@@ -35,6 +35,7 @@ STATES = {
     "sending": "Being sent",
     "sent": "Sent",
     "held": "Held",
+    "restored": "Restored from a backup",
     "dead": "Given up",
     "cancelled": "Suppressed",
 }
@@ -43,6 +44,7 @@ STATE_TAGS = {
     "dead": "bad",
     "held": "bad",
     "pending": "accent",
+    "restored": "accent",
     "sending": "accent",
 }
 KINDS = {

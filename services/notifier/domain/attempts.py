@@ -86,6 +86,8 @@ class State(StrEnum):
     SENT = "sent"
     HELD = "held"
     """Nobody knows whether it was taken, and a person decides."""
+    RESTORED = "restored"
+    """It waited when the backup was made that is the database now: it may have been sent since."""
     DEAD = "dead"
     CANCELLED = "cancelled"
     """Not wanted any more, or never."""

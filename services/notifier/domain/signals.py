@@ -3,7 +3,7 @@
 All three are raised and cleared, and repeat themselves; an intervention sees no difference.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
 
@@ -23,6 +23,8 @@ class Seen:
     raised_at: datetime
     as_of: datetime
     change: str
+    traceparent: str | None = field(default=None, compare=False)
+    """Where it came from."""
 
     def covers(self, other: "Seen") -> bool:
         """Whether `other` is a repetition, or older than what was taken in."""
@@ -58,7 +60,7 @@ class Signal:
         return self.seen.change == "cleared"
 
 
-def of_flag(flag: Flag) -> Signal:
+def of_flag(flag: Flag, *, traceparent: str | None = None) -> Signal:
     return Signal(
         account_id=flag.account,
         type=Kind(flag.stage.value),
@@ -69,6 +71,7 @@ def of_flag(flag: Flag) -> Signal:
             raised_at=flag.raised_at,
             as_of=flag.as_of,
             change=flag.change,
+            traceparent=traceparent,
         ),
         severity=severity_of(flag),
         risk=flag.risk,
@@ -79,13 +82,15 @@ def of_flag(flag: Flag) -> Signal:
     )
 
 
-def of_sentiment(said: Sentiment, fields: AccountFields) -> Signal:
+def of_sentiment(
+    said: Sentiment, fields: AccountFields, *, traceparent: str | None = None
+) -> Signal:
     """Raised by a bad one, cleared by any other."""
     return Signal(
         account_id=said.account_id,
         type=Kind.ADOPT,
         reason=OwnReason.SENTIMENT,
-        seen=_own(said.id, said.at, is_raised=said.mood is Mood.BAD),
+        seen=_own(said.id, said.at, traceparent, is_raised=said.mood is Mood.BAD),
         # As a flag without a band: somebody says that it is bad, nobody says how bad.
         severity=Band.AT_RISK,
         renewal_date=fields.contract_end,
@@ -95,7 +100,13 @@ def of_sentiment(said: Sentiment, fields: AccountFields) -> Signal:
 
 
 def of_loss(
-    account_id: str, fields: AccountFields, *, change_id: UUID, is_lost: bool, at: datetime
+    account_id: str,
+    fields: AccountFields,
+    *,
+    change_id: UUID,
+    is_lost: bool,
+    at: datetime,
+    traceparent: str | None = None,
 ) -> Signal:
     """Raised when the directory says that the account has left, cleared when it is back."""
     left = f"Left on {fields.churned_at:%Y-%m-%d}." if fields.churned_at else "The account left."
@@ -103,7 +114,7 @@ def of_loss(
         account_id=account_id,
         type=Kind.WIN_BACK,
         reason=OwnReason.ACCOUNT_LOST,
-        seen=_own(change_id, at, is_raised=is_lost),
+        seen=_own(change_id, at, traceparent, is_raised=is_lost),
         # As an opportunity: it can only get better.
         severity=Band.WATCH,
         summary=left if is_lost else "",
@@ -122,6 +133,13 @@ def severity_of(flag: Flag) -> Band:
     return Band.WATCH if flag.band is Band.HEALTHY else flag.band
 
 
-def _own(change_id: UUID, at: datetime, *, is_raised: bool) -> Seen:
+def _own(change_id: UUID, at: datetime, traceparent: str | None, *, is_raised: bool) -> Seen:
     change = "raised" if is_raised else "cleared"
-    return Seen(flag_id=str(change_id), episode=1, raised_at=at, as_of=at, change=change)
+    return Seen(
+        flag_id=str(change_id),
+        episode=1,
+        raised_at=at,
+        as_of=at,
+        change=change,
+        traceparent=traceparent,
+    )
