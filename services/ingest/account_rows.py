@@ -134,7 +134,7 @@ def _decode_row(
             _check_text(row, columns)
         account = _account(row, columns)
         said = _read(row, columns, decimal_comma=table.delimiter == ";")
-        record = record_of(change_of(account, said, submission), rules)
+        record = record_of(change_of(account, said, submission), rules, submission)
     except InvalidMessage as error:
         kept = table.row_text.encode("utf-8", "surrogateescape")
         decoded.reject(index, account, error.code, f"line {row.line}: {error.detail}", kept, header)

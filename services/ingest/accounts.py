@@ -40,6 +40,7 @@ class AccountHandlers:
         submission = DirectorySubmission(
             source=admitted.key.source,
             received_at=admitted.received_at,
+            trace=request.trace,
             operation=operation,
             lines=is_lines(content_type),
         )
@@ -54,6 +55,7 @@ class AccountHandlers:
             _text(id_in_path(request.raw_path, ACCOUNTS)),
             source=admitted.key.source,
             received_at=admitted.received_at,
+            trace=request.trace,
         )
         return await self._publish(request, held, admitted.key, decoded)
 
@@ -66,6 +68,7 @@ class AccountHandlers:
             hash_user=self._desk.event_rules.hash_user,
             source=admitted.key.source,
             received_at=admitted.received_at,
+            trace=request.trace,
         )
         return await self._publish(request, held, admitted.key, decoded)
 
@@ -73,7 +76,10 @@ class AccountHandlers:
         admitted = await self._admit(request, held, Scope.ACCOUNTS_WRITE)
         account = _text(id_in_path(request.raw_path, ACCOUNTS))
         submission = DirectorySubmission(
-            source=admitted.key.source, received_at=admitted.received_at, operation=operation
+            source=admitted.key.source,
+            received_at=admitted.received_at,
+            trace=request.trace,
+            operation=operation,
         )
         decoded = directory.decode_one(
             admitted.body, account, self._desk.directory_rules, submission
@@ -116,6 +122,7 @@ def _origin(
         format=FormatName.DIRECTORY,
         source=admitted.key.source,
         request_id=request.request_id,
+        trace=request.trace,
         received_at=admitted.received_at,
         operation=operation,
         addressed=addressed,

@@ -21,6 +21,7 @@ from services.ingest.replies import RefusalCode, Refused
 from shared.clock import Clock
 from shared.credentials import KeyRing, Refusal, Scope
 from shared.messages import WriteKey
+from shared.traceparent import RecordHeaders
 
 _STRANGERS = 256
 """Requests at a time whose body is read before their key is known."""
@@ -42,6 +43,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: dict[bytes, bytes]
     body: Body
     request_id: str
+    trace: RecordHeaders = ()
+    """What its records say of where they came from."""
 
 
 class Admitted(NamedTuple):

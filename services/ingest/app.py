@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 from services.ingest.admission import Admission
 from services.ingest.bodies import BodyLimits
@@ -23,9 +24,13 @@ from shared import logging as logs
 from shared.clock import Clock, system_clock
 from shared.credentials import HashedUser, KeyRing, user_hasher
 from shared.errors import Misconfigured
-from shared.lifecycle import Frame, Loop, run_tasks, serve, stopped_within
+from shared.http_metrics import Measured
+from shared.lifecycle import Frame, run_tasks, serve, stopped_within
 from shared.log import Log
 from shared.sources import follow_keys
+from shared.telemetry import Dependency
+from shared.traceparent import HEADER_BYTES
+from shared.watchdog import Loop, round_limit
 
 SERVICE = "ingest"
 
@@ -71,11 +76,14 @@ async def run(
         inflight=inflight,
         metrics=metrics,
         user_key=user_key,
+        frame=frame,
         clock=clock,
     )
-    frame.metrics.preset(SERVICE, (), ("keys", "probe"))
+    frame.metrics.preset(SERVICE, (), ("keys", "probe", "drain"), dependencies=[Dependency.LOG])
     frame.health.add_check("ingest", lambda: _why_unready(loaded, stop))
+    frame.health.add_check("ingest.publisher", log.why_no_append)
     keys_loop = frame.loop(SERVICE, "keys", limit_seconds=_KEYS_LIMIT_SECONDS)
+    probe_loop = frame.loop(SERVICE, "probe", limit_seconds=round_limit())
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(known_zones)  # Now, so that no request waits for the disk.
         await stack.enter_async_context(
@@ -90,9 +98,10 @@ async def run(
         frame.health.started(SERVICE)
         await run_tasks(
             ended,
+            partial(frame.unhandled, SERVICE),
             # Keys are followed to the end: the last requests are checked against current ones.
             keys=follow_keys(log, ring, keys_loop, ended, loaded=loaded),
-            probe=_probe(log, publisher, metrics, frame.loop(SERVICE, "probe"), ended),
+            probe=_probe(log, publisher, metrics, probe_loop, ended),
             drain=_drain(settings, inflight, stop, ended),
         )
 
@@ -105,6 +114,7 @@ def create_app(
     inflight: InFlight,
     metrics: IngestMetrics,
     user_key: bytes,
+    frame: Frame,
     clock: Clock,
 ) -> Routes:
     admission = Admission(
@@ -137,7 +147,9 @@ def create_app(
         directory_rules=directory_rules(settings),
         overflow=_overflow(settings),
     )
-    return Routes(desk=desk, inflight=inflight, pages=create_pages(with_docs=settings.ingest_docs))
+    described = create_pages(with_docs=settings.ingest_docs)
+    pages = Measured(described, service=SERVICE, frame=frame, routes=described.routes)
+    return Routes(desk=desk, inflight=inflight, pages=pages)
 
 
 def event_rules(settings: IngestSettings, hash_user: Callable[[str], HashedUser]) -> EventRules:
@@ -168,10 +180,9 @@ def _overflow(settings: IngestSettings) -> Overflow | None:
 
 def check_limits(settings: IngestSettings, target: Log) -> None:
     """Nobody but us checks a record's size before it is sent: the log must take what we accept."""
-    if settings.ingest_max_record_bytes > target.max_record_bytes:
-        raise Misconfigured(
-            f"INGEST_MAX_RECORD_BYTES: the log takes at most {target.max_record_bytes}"
-        )
+    most = target.max_record_bytes - HEADER_BYTES
+    if settings.ingest_max_record_bytes > most:
+        raise Misconfigured(f"INGEST_MAX_RECORD_BYTES: the log takes at most {most}")
 
 
 def _why_unready(loaded: asyncio.Event, stop: asyncio.Event) -> str | None:
@@ -186,6 +197,7 @@ async def _probe(
     while not await stopped_within(ended, _PROBE_SECONDS):
         await publisher.probe()
         metrics.publisher_rebuilds.labels().value = log.rebuilds
+        metrics.publisher_up.set(log.why_no_append() is None)
         loop.progressed()
 
 

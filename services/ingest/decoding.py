@@ -109,7 +109,7 @@ def _change(
     )
     if warning is not None:
         result.warnings = (*result.warnings, warning)
-    return Record(key=record.key, value=encode(change))
+    return Record(key=record.key, value=encode(change), headers=record.headers)
 
 
 def _times(envelope: Envelope, submission: Submission, rules: EventRules) -> TimeRules:

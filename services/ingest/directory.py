@@ -21,6 +21,7 @@ from services.ingest.results import Code, Decoded, ItemWarning, Result, WarningC
 from shared.errors import InvalidMessage
 from shared.log import Record
 from shared.messages import DIRECTORY_CHANGES, AccountFields, DirectoryChange, encode
+from shared.traceparent import RecordHeaders
 
 Operation: TypeAlias = Literal["put", "patch"]
 
@@ -53,6 +54,8 @@ class DirectorySubmission:
     received_at: datetime
     operation: Operation
     lines: bool = False
+    trace: RecordHeaders = ()
+    """The headers of all its records."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -170,14 +173,16 @@ def change_of(account: str, said: Statement, submission: DirectorySubmission) ->
     )
 
 
-def record_of(change: DirectoryChange, rules: DirectoryRules) -> Record:
+def record_of(
+    change: DirectoryChange, rules: DirectoryRules, submission: DirectorySubmission
+) -> Record:
     """The change as a record of its account; raises InvalidMessage where it is too large."""
     key, value = change.account.encode(), encode(change)
     if len(key) + len(value) > rules.max_record_bytes:
         raise InvalidMessage(
             Code.EVENT_TOO_LARGE, f"as a record it takes more than {rules.max_record_bytes} bytes"
         )
-    return Record(key=key, value=value)
+    return Record(key=key, value=value, headers=submission.trace)
 
 
 def unknown_warning(names: Sequence[str]) -> ItemWarning:
@@ -212,7 +217,7 @@ def _decode_item(
         value = _object(item, rules)
         account = _account(value, addressed)
         said = read_fields(value)
-        record = record_of(change_of(account, said, submission), rules)
+        record = record_of(change_of(account, said, submission), rules, submission)
     except InvalidMessage as error:
         kept = item if isinstance(item, Parsed) else bytes(item)
         decoded.reject(index, account, error.code, error.detail, kept)

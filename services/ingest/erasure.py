@@ -13,16 +13,19 @@ from shared.credentials import HashedUser
 from shared.errors import InvalidMessage
 from shared.log import Record
 from shared.messages import DIRECTORY_CHANGES, DirectoryChange, encode
+from shared.traceparent import RecordHeaders
 
 
-def erase_account(account: str, *, source: str, received_at: datetime) -> Decoded:
+def erase_account(
+    account: str, *, source: str, received_at: datetime, trace: RecordHeaders = ()
+) -> Decoded:
     """The one account that the address names."""
     try:
         known = account_of(account, "the id in the address")
     except InvalidMessage as error:
         return _rejected(error)
     change = DirectoryChange(account=known, op="erase", source=source, received_at=received_at)
-    return _asked(known, known, change)
+    return _asked(known, known, change, trace)
 
 
 def erase_user(
@@ -32,6 +35,7 @@ def erase_user(
     hash_user: Callable[[str], HashedUser],
     source: str,
     received_at: datetime,
+    trace: RecordHeaders = (),
 ) -> Decoded:
     """One person in one account; in all of them where `account` is None."""
     try:
@@ -43,7 +47,7 @@ def erase_user(
     change = DirectoryChange(
         account=known, op="erase", user=hashed, source=source, received_at=received_at
     )
-    return _asked(person, known or hashed, change)
+    return _asked(person, known or hashed, change, trace)
 
 
 def _person(user_id: str) -> str:
@@ -53,9 +57,9 @@ def _person(user_id: str) -> str:
     return person
 
 
-def _asked(item_id: str, key: str, change: DirectoryChange) -> Decoded:
+def _asked(item_id: str, key: str, change: DirectoryChange, trace: RecordHeaders) -> Decoded:
     decoded = Decoded()
-    record = Record(key=key.encode(), value=encode(change))
+    record = Record(key=key.encode(), value=encode(change), headers=trace)
     decoded.wait_for(Result(0, item_id, "retry"), DIRECTORY_CHANGES, record)
     return decoded
 

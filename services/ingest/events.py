@@ -90,7 +90,7 @@ class EventReader:
                 f"as a record it takes more than {self._rules.max_record_bytes} bytes",
             )
         result = Result(index, event_id, "retry", None, None, tuple(warnings))
-        return result, Record(key=key, value=value)
+        return result, Record(key=key, value=value, headers=submission.trace)
 
     def _id(
         self, value: object, index: int, warnings: list[ItemWarning], *, is_suspect: bool

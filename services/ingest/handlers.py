@@ -134,6 +134,7 @@ class EventHandler:
             format=self._wire.name,
             source=submission.source.name,
             request_id=request.request_id,
+            trace=request.trace,
             received_at=submission.received_at,
             wire=self._wire,
             submission=submission,
@@ -152,6 +153,7 @@ class EventHandler:
             marks_backfill=marks_backfill,
             idempotency_key=_idempotency_key(headers.get(b"idempotency-key")),
             headers=headers,
+            trace=request.trace,
             path=request.path.removesuffix("/"),
         )
 

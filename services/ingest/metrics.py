@@ -85,6 +85,12 @@ class IngestMetrics:
         ):
             gauge = Gauge(f"perennial_ingest_{name}", help_text, registry=registry)
             gauge.set_function(read)
+        self.publisher_up = Gauge(
+            "perennial_ingest_publisher_up",
+            "0 while no append can pass although the log answers others.",
+            registry=registry,
+        )
+        self.publisher_up.set(1)
         self._preset()
 
     def count(self, wire_format: str, decoded: Decoded) -> None:

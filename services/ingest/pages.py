@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from services.ingest.openapi import document
 from services.ingest.replies import RefusalCode, error_reply, request_id_of
+from shared.http_headers import OF_AN_API, WithHeaders
 
 
 def create_pages(*, with_docs: bool) -> FastAPI:
@@ -19,6 +20,8 @@ def create_pages(*, with_docs: bool) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
+    if not with_docs:
+        pages.add_middleware(WithHeaders, headers=OF_AN_API)
     # The write routes are bare ASGI, so their description is written by hand, and tests execute it.
     pages.openapi = document.describe  # type: ignore[method-assign]
 

@@ -92,7 +92,7 @@ def _records(items: Sequence[_Item], submission: Submission, rules: EventRules) 
     received_at = submission.received_at
     latest, earliest = received_at + SKEW_TOLERANCE, received_at - rules.max_age
     source, marks_backfill = submission.source.name, submission.marks_backfill
-    max_bytes, hash_user = rules.max_record_bytes, rules.hash_user
+    trace, max_bytes, hash_user = submission.trace, rules.max_record_bytes, rules.hash_user
     results: list[Result] = []
     records: list[Record] = []
     for index, item in enumerate(items):
@@ -132,7 +132,7 @@ def _records(items: Sequence[_Item], submission: Submission, rules: EventRules) 
         if len(key) + len(value) > max_bytes:
             return None
         results.append(Result(index, item.id, "retry"))
-        records.append(Record(key=key, value=value))
+        records.append(Record(key=key, value=value, headers=trace))
     if len(items) > 1 and len({item.id for item in items}) < len(items):
         return None
     parcel = Parcel(records, results)

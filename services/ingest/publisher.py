@@ -17,7 +17,7 @@ from prometheus_client import Gauge
 from services.ingest.inflight import Held
 from services.ingest.metrics import IngestMetrics
 from services.ingest.results import Code, Decoded, Parcel, Result
-from shared import failpoints
+from shared import failpoints, traceparent, tracing
 from shared import logging as logs
 from shared.limit import Limit
 from shared.log import Appended, LogBusy, LogUnavailable, Record, TopicMissing
@@ -108,8 +108,11 @@ class Publisher:
         self, topic: str, records: Sequence[Record], deadline: timedelta
     ) -> Sequence[Appended] | Code:
         try:
-            with Limit(deadline.total_seconds() + _GRACE_SECONDS):
-                outcome = await self._log.append(topic, records, deadline=deadline)
+            if tracing.is_on():
+                outcome = await self._append_traced(topic, records, deadline)
+            else:
+                with Limit(deadline.total_seconds() + _GRACE_SECONDS):
+                    outcome = await self._log.append(topic, records, deadline=deadline)
         except LogBusy:
             return Code.OVERLOADED  # It is there, and slower than we are.
         except LogUnavailable:
@@ -126,6 +129,16 @@ class Publisher:
         elif not self._is_up and Appended.UNKNOWN not in outcome:
             self._note(is_up=True)
         return outcome
+
+    async def _append_traced(
+        self, topic: str, records: Sequence[Record], deadline: timedelta
+    ) -> Sequence[Appended]:
+        kind, trace = tracing.Kind.PRODUCER, traceparent.current()
+        with (
+            tracing.one("append", trace, kind=kind, topic=topic, records=len(records)),
+            Limit(deadline.total_seconds() + _GRACE_SECONDS),
+        ):
+            return await self._log.append(topic, records, deadline=deadline)
 
     def _settle(self, decoded: Decoded, wire_format: str) -> None:
         """What no append failed for is accepted."""

@@ -24,6 +24,7 @@ from shared.credentials import HashedUser
 from shared.errors import InvalidMessage, PerennialError
 from shared.log import Record
 from shared.quarantine import rejected_item
+from shared.traceparent import RecordHeaders
 
 _HEADER_BYTES = 1024
 """Of a record's headers and key, about."""
@@ -46,6 +47,7 @@ class Origin:
     format: FormatName
     source: str
     request_id: str | None = None
+    trace: RecordHeaders = ()
     received_at: datetime | None = None
     wire: WireFormat | None = None
     """With `submission`, of events."""
@@ -161,7 +163,7 @@ def _record(reject: Reject, cleaned: Cleaned, decoded: Decoded, origin: Origin) 
         said["cut"] = str(_size(reject))
     key = (account or origin.source).encode()
     error = InvalidMessage(result.code or "", result.message or "")
-    return rejected_item(key, cleaned.value, error, said)
+    return rejected_item(key, cleaned.value, error, said, trace=origin.trace)
 
 
 def _said(origin: Origin, decoded: Decoded, index: int) -> dict[str, str | None]:

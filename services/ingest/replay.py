@@ -17,10 +17,12 @@ from services.ingest.results import Code, Decoded
 from services.ingest.routes import EVENT_PATHS
 from services.ingest.settings import IngestSettings
 from services.ingest.wire import FormatName, Reading, Submission, WireFormat
+from shared import traceparent
 from shared.credentials import HashedUser, KeyRing
 from shared.errors import InvalidMessage
 from shared.log import Record
 from shared.quarantine import Rejected
+from shared.traceparent import RecordHeaders
 
 _HASHED = re.compile(r"u1:[0-9a-f]{32}", re.ASCII)
 
@@ -94,6 +96,7 @@ class Replayer:
         submission = Submission(
             source=self._ring.source(rejected.source or ""),
             received_at=received_at,
+            trace=_trace(rejected),
             may_backfill=True,
             may_change_accounts=rejected.source in self._may_change_accounts
             or "accounts_write" in said,
@@ -108,6 +111,7 @@ class Replayer:
         submission = DirectorySubmission(
             source=rejected.source or "",
             received_at=received_at,
+            trace=_trace(rejected),
             operation="put" if said.get("operation") == "put" else "patch",
             # As a line of its own: what is no JSON cannot become two accounts.
             lines=True,
@@ -117,6 +121,11 @@ class Replayer:
         if "addressed" in said:
             return directory.decode_one(item, said["addressed"], self._directory_rules, submission)
         return directory.decode(item.replace(b"\n", b" "), self._directory_rules, submission)
+
+
+def _trace(rejected: Rejected) -> RecordHeaders:
+    """What is taken in again goes on in the trace of its request."""
+    return traceparent.headers_of(traceparent.of_headers(rejected.own_headers))
 
 
 def _already_hashed(user: str) -> HashedUser:

@@ -7,13 +7,15 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from starlette.types import Send
 
 from services.ingest.results import Result
 from shared.errors import PerennialError
+from shared.http_headers import OF_AN_API
+from shared.traceparent import Traceparent
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
@@ -168,8 +170,21 @@ def request_id_of(header: bytes | None) -> str:
     return f"{_process}{next(_numbers):08x}"
 
 
-async def send_reply(send: Send, reply: Reply, request_id: str, *, close: bool = False) -> None:
-    headers = [(b"x-request-id", request_id.encode("ascii")), *reply.headers]
+_GUARDS: Final = tuple(
+    (name.lower().encode("ascii"), value.encode("ascii")) for name, value in OF_AN_API.items()
+)
+
+
+async def send_reply(
+    send: Send, reply: Reply, request_id: str, *, trace: Traceparent, close: bool = False
+) -> None:
+    headers = [
+        (b"x-request-id", request_id.encode("ascii")),
+        # By its trace a caller finds again what became of an event.
+        (b"traceresponse", trace.encode("ascii")),
+        *_GUARDS,
+        *reply.headers,
+    ]
     if reply.status != 204:  # It has no body, and may not say how long it is.
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", str(len(reply.body)).encode()))

@@ -31,8 +31,9 @@ from services.ingest.replies import (
     send_reply,
 )
 from services.ingest.wire import FormatName, WireFormat
-from shared import failpoints
+from shared import failpoints, traceparent, tracing
 from shared import logging as logs
+from shared.traceparent import Traceparent
 
 EVENT_PATHS: dict[str, WireFormat] = {
     "/v1/events": NATIVE,
@@ -103,8 +104,27 @@ class Routes:
         if route is None:
             await self._pages(scope, receive, send)
             return
-        started = time.monotonic()
         headers = dict(scope["headers"])
+        stated = _stated_trace(headers, scope)
+        if tracing.is_on():
+            name = f"ingest {route.wire_format}"
+            with tracing.one(name, stated, kind=tracing.Kind.SERVER):
+                await self._serve(route, scope, headers, receive, send)
+        else:
+            traceparent.go_on(traceparent.child(stated) if stated else traceparent.new())
+            await self._serve(route, scope, headers, receive, send)
+
+    async def _serve(
+        self,
+        route: Route,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer a request, in a task that belongs to its trace."""
+        started = time.monotonic()
+        trace = traceparent.begun()
         request = Request(
             method=scope["method"],
             path=scope["path"],
@@ -113,7 +133,9 @@ class Routes:
             headers=headers,
             body=Body(receive),
             request_id=request_id_of(headers.get(b"x-request-id")),
+            trace=traceparent.headers_of(trace),
         )
+        logs.bind(request_id=request.request_id)
         try:
             reply = await self._reply(route, request)
         except ClientGone:
@@ -122,7 +144,7 @@ class Routes:
         failpoints.reach("ingest.before_response")
         self._metrics.requests.labels(route.wire_format, str(reply.status)).inc()
         close = self._inflight.draining or not request.body.ended
-        await send_reply(send, reply, request.request_id, close=close)
+        await send_reply(send, reply, request.request_id, trace=trace, close=close)
         self._metrics.request_seconds.observe(time.monotonic() - started)
 
     def _find(self, scope: Scope) -> Route | None:
@@ -155,12 +177,22 @@ class Routes:
                 "request.crashed",
                 cause=type(error).__name__,
                 at=f"{frame.filename}:{frame.lineno}",
-                request_id=request.request_id,
             )
             self._metrics.refused.labels(RefusalCode.INTERNAL_ERROR).inc()
             return error_reply(
                 RefusalCode.INTERNAL_ERROR, "an error here, not yours", request.request_id
             )
+
+
+def _stated_trace(headers: dict[bytes, bytes], scope: Scope) -> Traceparent | None:
+    """The caller's trace; None where it states none, or more than one."""
+    stated = headers.get(b"traceparent")
+    if stated is None:
+        return None
+    is_repeated = len(headers) < len(scope["headers"]) and (
+        sum(name == b"traceparent" for name, _ in scope["headers"]) > 1
+    )
+    return None if is_repeated else traceparent.parse(stated)
 
 
 async def _linger(request: Request, refused: Refused) -> None:

@@ -19,6 +19,7 @@ from services.ingest.results import Code, Decoded
 from shared.credentials import HashedUser, bearer
 from shared.errors import InvalidMessage
 from shared.messages import Source
+from shared.traceparent import RecordHeaders
 
 Headers: TypeAlias = Mapping[bytes, bytes]
 """Names in lower case; of a repeated header the last one."""
@@ -58,6 +59,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     marks_backfill: bool = False
     idempotency_key: str | None = None
     headers: Headers = {}
+    trace: RecordHeaders = ()
+    """The headers of all its records."""
     path: str = ""
     """Without a slash at its end."""
 
