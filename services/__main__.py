@@ -1,21 +1,27 @@
 """The `perennial` command line: reading settings, logging and signals live here alone."""
 
 import asyncio
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from services.commands import (
+    doctor,
+    erase,
     evaluate,
     flags,
     imports,
     insights,
     keys,
+    lag,
     models,
     notify,
+    outbox,
     playbooks,
     quarantine,
     report,
+    secrets,
     silences,
     sources,
     team,
@@ -30,6 +36,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _version(*, asked: bool) -> None:
+    if asked:
+        typer.echo(f"perennial {version('perennial')}")
+        raise typer.Exit
+
+
+@app.callback()
+def perennial(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="say it and leave"),
+    ] = False,
+) -> None:
+    """Event-driven churn-risk alerting for SaaS vendors."""
 
 
 @app.command()
@@ -56,7 +79,7 @@ def up(
         await run_process(chosen, stop)
 
     configure_logging()
-    perform(run())
+    perform(run(), is_service=True)
 
 
 @app.command()
@@ -76,22 +99,41 @@ def demo(
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to the newest schema and create missing topics; safe to repeat."""
-    from services.process import open_backends  # noqa: PLC0415
+    """Bring the database to the newest schema and create missing topics; safe to repeat.
 
-    async def run() -> None:
-        async with open_backends(needs_database=True):
-            pass
+    It runs as the owner of the tables, and grants to the services' roles what each needs. Where
+    PERENNIAL_SCORING_KEY is set, it makes that key known to the services.
+    """
+    from services import keys  # noqa: PLC0415
+    from services.process import grant, open_backends  # noqa: PLC0415
+    from shared.clock import system_clock  # noqa: PLC0415
+    from shared.credentials import Secret  # noqa: PLC0415
+    from shared.settings import LogSettings, ProcessSettings, read  # noqa: PLC0415
+
+    async def run() -> tuple[str, ...]:
+        async with open_backends(needs_database=True, prepare=True) as backends:
+            if (key := read(ProcessSettings).perennial_scoring_key) is not None:
+                secret = Secret(key.get_secret_value())
+                await keys.announce_console(backends.log, secret, now=system_clock())
+            url = backends.pooling.direct(backends.database)
+            return await grant(url, read(LogSettings))
 
     configure_logging(quiet=True)
-    perform(run())
+    roles = perform(run())
     typer.echo("The schema is the newest one, and all topics exist.")
+    if roles:
+        typer.echo(f"Rights are granted to {', '.join(roles)}.")
 
 
+app.command()(doctor.doctor)
+app.command()(lag.lag)
+app.command()(outbox.outbox)
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sources.app, name="sources")
 app.add_typer(imports.app, name="import")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(erase.app, name="erase")
 app.add_typer(flags.app, name="flags")
 app.add_typer(insights.app, name="insights")
 app.add_typer(playbooks.app, name="playbooks")

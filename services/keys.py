@@ -7,13 +7,14 @@ from typing import Final
 
 import msgspec
 
-from services.process import announce_key
-from shared.credentials import KeyRing, NewKey, Scope, new_key
-from shared.errors import DependencyAway, PerennialError
-from shared.lifecycle import Loop, new_frame
+from services.process import CONSOLE_SCOPES, CONSOLE_SOURCE, announce_key
+from shared.credentials import KeyRing, NewKey, Scope, Secret, new_key, record_of
+from shared.errors import DependencyAway, Misconfigured, PerennialError
+from shared.lifecycle import new_frame
 from shared.log import Log
 from shared.messages import WriteKey
 from shared.sources import follow_keys
+from shared.watchdog import Loop
 
 _MOST_LIVE_PER_SOURCE: Final = 2
 _READ_SECONDS: Final = 15
@@ -44,13 +45,52 @@ async def create(
     return made
 
 
+async def rotate(
+    log: Log, *, key_id: str, now: datetime, overlap: timedelta, valid: timedelta | None
+) -> tuple[NewKey, WriteKey]:
+    """A new key like that one, which from now on lives for `overlap` only: the new and the old."""
+    old = await _find(log, key_id)
+    if not is_live(old, now):
+        raise UnknownKey(f"{key_id} is not live any more: `perennial keys create` makes another")
+    made = await create(
+        log,
+        source=old.source,
+        scopes=[Scope(scope) for scope in old.scopes],
+        now=now,
+        valid=valid,
+    )
+    ends = now + overlap
+    if old.expires_at is not None:
+        ends = min(ends, old.expires_at)
+    ending = msgspec.structs.replace(old, expires_at=ends)
+    await announce_key(log, ending)
+    return made, ending
+
+
+async def announce_console(log: Log, secret: Secret, *, now: datetime) -> bool:
+    """Let every service know the console's key; False where it is known, also as revoked."""
+    try:
+        record = record_of(secret, source=CONSOLE_SOURCE, scopes=CONSOLE_SCOPES, now=now)
+    except ValueError as error:
+        raise Misconfigured(f"PERENNIAL_SCORING_KEY is {error}") from None
+    if any(key.key_id == record.key_id for key in await read_all(log)):
+        return False
+    await announce_key(log, record)
+    return True
+
+
 async def revoke(log: Log, *, key_id: str, now: datetime) -> WriteKey:
     """End a key; it is refused within a second."""
+    key = await _find(log, key_id)
+    ended = msgspec.structs.replace(key, revoked_at=key.revoked_at or now)
+    await announce_key(log, ended)
+    return ended
+
+
+async def _find(log: Log, key_id: str) -> WriteKey:
     for key in await read_all(log):
         if key.key_id == key_id:
-            ended = msgspec.structs.replace(key, revoked_at=key.revoked_at or now)
-            await announce_key(log, ended)
-            return ended
+            return key
     raise UnknownKey(f"no key has the id {key_id}: `perennial keys list` shows them all")
 
 

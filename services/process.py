@@ -9,8 +9,10 @@ import contextlib
 import gc
 import os
 import secrets
+import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+import threading
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,23 +20,48 @@ from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
-from shared import failpoints, migrations
+from services import production
+from services.kept_secrets import kept_secret
+from services.opened_log import open_log
+from services.starting import Prepared
+from shared import certificates, failpoints, grants, migrations
 from shared import logging as logs
 from shared.clock import system_clock
 from shared.credentials import Scope, Secret, new_key, record_of
+from shared.database import Pooling
 from shared.embedded_postgres import embedded_postgres
-from shared.errors import DependencyAway, Misconfigured, PerennialError
-from shared.lifecycle import Frame, admin_app, new_frame, serve, stopped_within, watch
-from shared.log import Appended, Log, Record
-from shared.log.postgres import open_postgres_log
+from shared.errors import DependencyAway, Misconfigured
+from shared.lifecycle import (
+    Frame,
+    admin_app,
+    measure_delay,
+    new_frame,
+    serve,
+    stopped_within,
+    watch,
+)
+from shared.log import Appended, Log, LogRefused, Record
 from shared.log.topics import TOPICS
 from shared.messages import SOURCES, Source, WriteKey, encode
-from shared.settings import DatabaseSettings, LogSettings, ProcessSettings, Settings, read
+from shared.settings import (
+    DatabaseSettings,
+    LogSettings,
+    ProcessSettings,
+    Settings,
+    TracesSettings,
+    read,
+)
 from shared.sources import key_of
+from shared.tracing import open_tracing
 
+CONSOLE_SOURCE: Final = "perennial-console"
+CONSOLE_SCOPES: Final = (Scope.ACCOUNTS_READ,)
 _HARD_STOP_SECONDS: Final = 40
 _READY_POLL_SECONDS: Final = 0.1
+_DISK_SECONDS: Final = 15.0
+_OF_DATABASE: Final = ("sslrootcert", "sslcert")
 _DEADLINE: Final = timedelta(seconds=10)
 
 log = logs.get(__name__)
@@ -52,6 +79,7 @@ class Backends:
 
     log: Log
     database_url: str | None
+    pooling: Pooling
     is_embedded: bool
     """The log is the embedded one: everything is on one machine."""
 
@@ -64,36 +92,58 @@ class Backends:
 
 @asynccontextmanager
 async def open_backends(
-    *, needs_database: bool, prepare: bool = True, settings: ProcessSettings | None = None
+    *,
+    needs_database: bool,
+    prepare: bool | None = None,
+    settings: ProcessSettings | None = None,
 ) -> AsyncIterator[Backends]:
-    """Open what the environment names, or start the embedded ones; ready to use if `prepare`."""
+    """Open what the environment names, or start the embedded ones; ready to use if `prepare`.
+
+    Without `prepare`, PERENNIAL_PREPARE says it: where a job migrates, nobody else has the right.
+    """
     process = settings or read(ProcessSettings)
+    prepare = process.perennial_prepare if prepare is None else prepare
     log_settings, database = read(LogSettings), read(DatabaseSettings)
+    production.check(process, log_settings, database, needs_database=needs_database)
+    pooling = database.pooling
     async with AsyncExitStack() as stack:
-        url = None
+        url = direct = None
         if needs_database or log_settings.kafka_bootstrap_servers is None:
             if database.database_url is not None:
                 url = database.database_url.get_secret_value()
             else:
                 folder = process.perennial_data_dir / "postgres"
                 url = await stack.enter_async_context(embedded_postgres(folder))
+            direct = pooling.direct(url)
             if prepare:
-                await _migrate(url)
-        opened = await stack.enter_async_context(_open_log(log_settings, url))
+                await _migrate(direct, log_settings)
+        opened = await stack.enter_async_context(open_log(log_settings, direct))
         if prepare:
-            await opened.create_topics(TOPICS)
+            await _create_topics(opened)
         yield Backends(
             log=opened,
             database_url=url,
+            pooling=pooling,
             is_embedded=log_settings.kafka_bootstrap_servers is None,
         )
 
 
 async def run_process(services: Collection[Service], stop: asyncio.Event) -> None:
     """Run the services until `stop`; raises the first failure after the others have stopped."""
-    process = read(ProcessSettings)
+    process, traces = read(ProcessSettings), read(TracesSettings)
     chosen = read_settings(services)
+    needs_database = bool({Service.SCORING, Service.NOTIFIER} & set(services))
+    production.check(
+        process,
+        read(LogSettings),
+        read(DatabaseSettings),
+        needs_database=needs_database,
+        services=chosen,
+    )
     failpoints.check_environment()
+    only = next(iter(services)) if len(services) == 1 else None
+    if only is not None:
+        logs.bind(service=str(only))
     frame = new_frame()
     frame.metrics.build_info.labels(version("perennial")).set(1)
     for service in services:
@@ -101,15 +151,18 @@ async def run_process(services: Collection[Service], stop: asyncio.Event) -> Non
     async with AsyncExitStack() as stack:
         # The admin port first: a slow start is seen as "not ready", not as "not there".
         await stack.enter_async_context(open_admin(frame, process))
+        name = "perennial" if only is None else f"perennial-{only}"
+        await stack.enter_async_context(open_tracing(traces, service=name))
         backends = await stack.enter_async_context(
             open_backends(
-                needs_database=bool({Service.SCORING, Service.NOTIFIER} & set(services)),
-                prepare=process.perennial_prepare,
+                needs_database=needs_database,
                 settings=process,
             )
         )
         if not process.perennial_prepare:
-            await _check_topics(backends.log)
+            url = backends.database_url and backends.pooling.direct(backends.database_url)
+            if not await Prepared(frame.health).wait(backends.log, url, stop):
+                return
         await run_services(chosen, backends, process, frame, stop)
     log.info("process.stopped")
 
@@ -138,19 +191,48 @@ async def run_services(
 ) -> None:
     """Each service in a task; one that fails stops the others, then its failure is raised."""
     tasks = [
-        asyncio.create_task(_RUN[service](settings, backends, process, frame, stop), name=service)
+        asyncio.create_task(
+            _run_named(service, settings, backends, process, frame, stop), name=service
+        )
         for service, settings in chosen.items()
     ]
     watching = [
-        asyncio.create_task(watch(frame.health, stop), name="watchdog"),
+        asyncio.create_task(watch(frame, stop), name="watchdog"),
+        asyncio.create_task(measure_delay(frame, stop), name="delay"),
         asyncio.create_task(_say_when_ready(chosen, frame, stop), name="ready"),
+        asyncio.create_task(_say_when_draining(frame, stop), name="draining"),
+        asyncio.create_task(
+            certificates.watch(
+                certificates_of(read(LogSettings), backends.database_url),
+                frame.metrics.certificate_expiry,
+                stop,
+            ),
+            name="certificates",
+        ),
+        asyncio.create_task(_measure_disk(backends, process, frame, stop), name="disk"),
     ]
+    frame.health.add_watch("log client", backends.log.why_broken)
     await asyncio.wait([*tasks, watching[0]], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
-    results = await asyncio.gather(*tasks, *watching, return_exceptions=True)
+    # Whoever stands still may not stop either, and no signal has set a limit.
+    with cut_in_time():
+        results = await asyncio.gather(*tasks, *watching, return_exceptions=True)
     failures = [result for result in results if isinstance(result, BaseException)]
     if failures:
         raise failures[0]
+
+
+async def _run_named(
+    service: Service,
+    settings: Settings,
+    backends: Backends,
+    process: ProcessSettings,
+    frame: Frame,
+    stop: asyncio.Event,
+) -> None:
+    """A task of its own: every line of it, and of what it starts, says which service it is."""
+    logs.bind(service=str(service))
+    await _RUN[service](settings, backends, process, frame, stop)
 
 
 async def _say_when_ready(
@@ -161,6 +243,37 @@ async def _say_when_ready(
             return
     _leave_alone_what_is_there()
     log.info("process.ready", services=[str(service) for service in chosen])
+
+
+def certificates_of(log_settings: LogSettings, database_url: str | None) -> dict[str, Path]:
+    """The certificates that this process was given, by what names them."""
+    parameters = parse_qs(urlsplit(database_url or "").query)
+    given = {
+        "kafka_ca": log_settings.kafka_ca_file,
+        "kafka_certificate": log_settings.kafka_certificate_file,
+        **{f"database_{name}": parameters.get(name, [None])[0] for name in _OF_DATABASE},
+    }
+    return {name: Path(file) for name, file in given.items() if file is not None}
+
+
+async def _measure_disk(
+    backends: Backends, process: ProcessSettings, frame: Frame, stop: asyncio.Event
+) -> None:
+    """How full it is where the embedded database lies; a server's disk is for others to watch."""
+    if read(DatabaseSettings).database_url is not None or backends.database_url is None:
+        return
+    usage = await asyncio.to_thread(shutil.disk_usage, process.perennial_data_dir)
+    with (
+        frame.metrics.disk_free.told_by(lambda: [(("data",), usage.free)]),
+        frame.metrics.disk_size.told_by(lambda: [(("data",), usage.total)]),
+    ):
+        while not await stopped_within(stop, _DISK_SECONDS):
+            usage = await asyncio.to_thread(shutil.disk_usage, process.perennial_data_dir)
+
+
+async def _say_when_draining(frame: Frame, stop: asyncio.Event) -> None:
+    await stop.wait()
+    frame.health.draining = True
 
 
 def _leave_alone_what_is_there() -> None:
@@ -224,7 +337,14 @@ async def _run_scoring(
     from services.scoring.settings import ScoringSettings  # noqa: PLC0415
 
     assert isinstance(settings, ScoringSettings)  # noqa: S101
-    await run(settings, log=backends.log, database_url=backends.database, frame=frame, stop=stop)
+    await run(
+        settings,
+        log=backends.log,
+        database_url=backends.database,
+        pooling=backends.pooling,
+        frame=frame,
+        stop=stop,
+    )
 
 
 async def _run_notifier(
@@ -242,6 +362,7 @@ async def _run_notifier(
         settings,
         log=backends.log,
         database_url=backends.database,
+        pooling=backends.pooling,
         scoring_key=await console_key(process, backends.log),
         secret=notifier_secret(process),
         frame=frame,
@@ -270,16 +391,39 @@ def stop_on_signals(stop: asyncio.Event) -> None:
             return
         log.info("process.stopping", signal=name)
         stop.set()
-        loop.call_later(_HARD_STOP_SECONDS, os._exit, 1)
+        _hard_stop().start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask, number.name)
 
 
+@contextlib.contextmanager
+def cut_in_time() -> Iterator[None]:
+    """What is in the context has 40 s; then the process ends, whatever it is at."""
+    timer = _hard_stop()
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _hard_stop() -> threading.Timer:
+    """A thread of its own: a loop that is busy for good calls nothing later."""
+
+    def cut() -> None:
+        log.error("process.cut", seconds=_HARD_STOP_SECONDS)
+        os._exit(1)
+
+    timer = threading.Timer(_HARD_STOP_SECONDS, cut)
+    timer.daemon = True
+    return timer
+
+
 def user_hash_key(settings: ProcessSettings) -> bytes:
     if settings.perennial_user_hash_key is not None:
         return settings.perennial_user_hash_key.get_secret_value().encode()
-    return _kept_secret(
+    return kept_secret(
         settings.perennial_data_dir / "user_hash.key", lambda: secrets.token_urlsafe(48)
     ).encode()
 
@@ -287,7 +431,7 @@ def user_hash_key(settings: ProcessSettings) -> bytes:
 def notifier_secret(settings: ProcessSettings) -> str:
     if settings.perennial_notifier_secret is not None:
         return settings.perennial_notifier_secret.get_secret_value()
-    return _kept_secret(
+    return kept_secret(
         settings.perennial_data_dir / "notifier.key", lambda: secrets.token_urlsafe(48)
     )
 
@@ -296,15 +440,17 @@ async def console_key(settings: ProcessSettings, opened: Log) -> Secret:
     """The key with which the console asks scoring; where we made it ourselves, it is announced."""
     if settings.perennial_scoring_key is not None:
         return Secret(settings.perennial_scoring_key.get_secret_value())
-    source, scopes, now = "perennial-console", [Scope.ACCOUNTS_READ], system_clock()
+    now = system_clock()
     key = Secret(
-        _kept_secret(
+        kept_secret(
             settings.perennial_data_dir / "console.key",
-            lambda: new_key(source=source, scopes=scopes, now=now).secret,
+            lambda: new_key(source=CONSOLE_SOURCE, scopes=CONSOLE_SCOPES, now=now).secret,
         )
     )
     # At each start, as the log may be another one than last time; compaction keeps one record.
-    await announce_key(opened, record_of(key, source=source, scopes=scopes, now=now))
+    await announce_key(
+        opened, record_of(key, source=CONSOLE_SOURCE, scopes=CONSOLE_SCOPES, now=now)
+    )
     return key
 
 
@@ -324,52 +470,21 @@ async def _tell(opened: Log, record: Record) -> None:
         raise DependencyAway("the log")
 
 
-def _kept_secret(path: Path, make: Callable[[], str]) -> str:
-    """A secret that this deployment made once and keeps, readable by its user alone."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written aside, then linked: another process never reads half a secret, and the one that
-        # links first has made it for all.
-        new = path.with_suffix(f".{os.getpid()}")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(make())
-        with contextlib.suppress(FileExistsError):
-            os.link(new, path)
-        new.unlink()
-    return path.read_text().strip()
-
-
-@asynccontextmanager
-async def _open_log(settings: LogSettings, database_url: str | None) -> AsyncIterator[Log]:
-    if settings.kafka_bootstrap_servers is None:
-        if database_url is None:
-            raise Misconfigured("the embedded log needs a database: set DATABASE_URL")
-        async with open_postgres_log(database_url) as embedded:
-            yield embedded
-        return
-    from shared.log.kafka import open_kafka_log  # noqa: PLC0415 - the embedded mode needs none
-
-    async with open_kafka_log(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        topic_prefix=settings.perennial_topic_prefix,
-        session_timeout=settings.session_timeout,
-        request_timeout=settings.request_timeout,
-        replicas=settings.kafka_replication_factor,
-    ) as kafka:
-        yield kafka
-
-
-async def _migrate(database_url: str) -> None:
+async def _migrate(database_url: str, log_settings: LogSettings) -> None:
     try:
-        await migrations.upgrade(database_url)
+        if await migrations.upgrade(database_url):
+            await grant(database_url, log_settings)
     except OSError as error:
         raise DependencyAway("PostgreSQL") from error
 
 
-async def _check_topics(opened: Log) -> None:
-    if wrong := await opened.check_topics(TOPICS):
-        raise TopicsWrong("; ".join(wrong))
+async def grant(database_url: str, log_settings: LogSettings) -> tuple[str, ...]:
+    """Give the services' roles their rights, where there are such roles; says which."""
+    return await grants.grant(database_url, has_log=log_settings.kafka_bootstrap_servers is None)
 
 
-class TopicsWrong(PerennialError):
-    """A topic is missing or has other settings; the message says which, and what to do."""
+async def _create_topics(opened: Log) -> None:
+    try:
+        await opened.create_topics(TOPICS)
+    except LogRefused as error:
+        raise Misconfigured(str(error)) from error

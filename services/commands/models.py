@@ -163,6 +163,7 @@ def models_activate(
     force: Annotated[
         bool, typer.Option("--force", help="also one that was refused: it missed the gate")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Put a model in service now, without waiting for its days in shadow."""
     from services.scoring import model_store  # noqa: PLC0415
@@ -182,17 +183,29 @@ def models_activate(
             raise NotServed(f"{version}: {error}") from error
         await model_store.activate(connection, version, reason="by an operator", now=system_clock())
 
-    _changing(change)
-    typer.echo(f"{version} is in service: the next sweep scores every account by it.")
+    forced = {"forced": "true"} if force else {}
+    _changing(change, lambda _: ("model.activated", version, forced))
+    _tell(
+        {"version": version, "state": "active"},
+        f"{version} is in service: the next sweep scores every account by it.",
+        as_json=as_json,
+    )
 
 
 @app.command("rollback")
-def models_rollback() -> None:
+def models_rollback(*, as_json: Json = False) -> None:
     """Put the model that served before in service again."""
     from services.scoring import model_store  # noqa: PLC0415
 
-    was, to = _changing(lambda connection: model_store.roll_back(connection, now=system_clock()))
-    typer.echo(f"{to} is in service again, instead of {was or 'none'}.")
+    was, to = _changing(
+        lambda connection: model_store.roll_back(connection, now=system_clock()),
+        lambda found: ("model.rolled_back", found[1], {"instead_of": found[0] or ""}),
+    )
+    _tell(
+        {"version": to, "state": "active", "instead_of": was or None},
+        f"{to} is in service again, instead of {was or 'none'}.",
+        as_json=as_json,
+    )
 
 
 @app.command("export")
@@ -209,7 +222,9 @@ def models_export(version: Version, file: Annotated[Path, typer.Argument(metavar
 
 
 @app.command("import")
-def models_import(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+def models_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE")], *, as_json: Json = False
+) -> None:
     """Store a model's file as a candidate; it serves when it is activated."""
     from services.scoring import model_store  # noqa: PLC0415
     from services.scoring.domain.model import ModelRejected, load  # noqa: PLC0415
@@ -238,8 +253,12 @@ def models_import(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None
         else:
             raise NotServed(f"{model.version} is stored already")
 
-    _changing(change)
-    typer.echo(f"{model.version} is a candidate: `perennial models activate {model.version}`.")
+    _changing(change, lambda _: ("model.imported", model.version, {}))
+    _tell(
+        {"version": model.version, "state": "candidate"},
+        f"{model.version} is a candidate: `perennial models activate {model.version}`.",
+        as_json=as_json,
+    )
 
 
 @app.command("shadow")
@@ -309,10 +328,20 @@ def _reading(work: "Callable[[AsyncConnection], Awaitable[T]]") -> T:
     return _on_database(run)
 
 
-def _changing(work: "Callable[[AsyncConnection], Awaitable[T]]") -> T:
+def _changing(
+    work: "Callable[[AsyncConnection], Awaitable[T]]",
+    audited: Callable[[T], tuple[str, str, dict[str, str]]],
+) -> T:
+    """`audited`: the action, its subject and detail, as the audit log has them."""
+
     async def run(engine: "AsyncEngine") -> T:
+        from services.commands.auditing import audit  # noqa: PLC0415
+
         async with engine.begin() as connection:
-            return await work(connection)
+            found = await work(connection)
+        action, subject, detail = audited(found)
+        await audit(engine, action, subject, at=system_clock(), **detail)
+        return found
 
     return _on_database(run)
 
@@ -331,16 +360,18 @@ def _on_database(work: "Callable[[AsyncEngine], Awaitable[T]]") -> T:
 async def _engine() -> "AsyncIterator[AsyncEngine]":
     from services.process import open_backends  # noqa: PLC0415
     from shared.database import open_engine  # noqa: PLC0415
-    from shared.settings import ProcessSettings, read  # noqa: PLC0415
 
-    settings = read(ProcessSettings)
     async with (
-        open_backends(
-            needs_database=True, prepare=settings.perennial_prepare, settings=settings
-        ) as backends,
-        open_engine(backends.database, application="perennial-models", pool_size=2) as engine,
+        open_backends(needs_database=True) as backends,
+        open_engine(
+            backends.database, application="perennial-models", pool_size=2, pooling=backends.pooling
+        ) as engine,
     ):
         yield engine
+
+
+def _tell(said: dict[str, object], sentence: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(said) if as_json else sentence)
 
 
 def _auc(one: "StoredModel") -> str:

@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 _LOOK_SECONDS = 0.2
-_STATES = ("pending", "sending", "sent", "held", "dead", "cancelled")
+_STATES = ("pending", "sending", "sent", "held", "restored", "dead", "cancelled")
 
 T = TypeVar("T")
 
@@ -54,7 +54,13 @@ def notify_test(
         fail(f"a destination is {' or '.join(CHANNELS)}, a colon and an address", code=2)
 
     async def run(engine: "AsyncEngine") -> "Ending":
-        return await _try(engine, f"{channel}:{address}", wait=wait)
+        from services.commands.auditing import audit  # noqa: PLC0415
+        from shared.clock import system_clock  # noqa: PLC0415
+
+        found = await _try(engine, f"{channel}:{address}", wait=wait)
+        state = str(found.state)
+        await audit(engine, "destination.tested", channel, at=system_clock(), state=state)
+        return found
 
     if channel == SLACK and not as_json and (identity := slack_identity()) is not None:
         typer.echo(identity)
@@ -109,7 +115,7 @@ def notify_route(
         )
         books = await asyncio.to_thread(reloading.open_playbooks, settings.perennial_playbooks)
         staff = Staff(roster=team.get, playbooks=books.get)
-        desk = await asyncio.to_thread(rehearsal.desk_of, settings, staff)
+        desk = rehearsal.desk_of(settings, staff)
         async with engine.connect() as connection:
             try:
                 return await rehearsal.rehearse(
@@ -140,12 +146,54 @@ def notify_again(
         fail("an ID is one that `perennial notify list` shows", code=2)
 
     async def run(engine: "AsyncEngine") -> bool:
+        from services.commands.auditing import audit  # noqa: PLC0415
+        from shared.clock import system_clock  # noqa: PLC0415
+
         async with engine.begin() as connection:
-            return await queue.again(connection, wanted)
+            is_queued = await queue.again(connection, wanted)
+        if is_queued:
+            await audit(engine, "delivery.again", delivery, at=system_clock())
+        return is_queued
 
     if not _on_database(run):
         fail("it is neither dead nor held, or a newer message waits that says all of it", code=1)
     typer.echo("It is sent again, unless nobody wants it any more by then.")
+
+
+@app.command("release-restored")
+def notify_release_restored(
+    *,
+    as_told: Annotated[
+        bool,
+        typer.Option("--as-told", help="send nothing: what waits counts as told to everybody"),
+    ] = False,
+) -> None:
+    """After a restore: let messages go out again; what waits is sent, or counts as told.
+
+    What people have got since the backup, they get once more without --as-told. Once and for good.
+    """
+    from services.notifier.restored import Waiting  # noqa: PLC0415
+    from services.notifier.settings import NotifierSettings  # noqa: PLC0415
+
+    settings = read_or_fail(NotifierSettings)
+
+    async def run(engine: "AsyncEngine") -> Waiting | None:
+        from services.commands.auditing import audit  # noqa: PLC0415
+        from services.notifier import releasing  # noqa: PLC0415
+        from shared.clock import system_clock  # noqa: PLC0415
+
+        found = await releasing.release(engine, settings, as_told=as_told, clock=system_clock)
+        if found is not None:
+            how = "told" if as_told else "sent"
+            await audit(engine, "restore.released", how, at=system_clock())
+        return found
+
+    found = _on_database(run)
+    if found is None:
+        fail("nothing is held: this database was not restored, or has been released", code=1)
+    said = f"{found.restored} that waited at the backup, {found.decided} decided since"
+    how = "they count as told, nothing was sent" if as_told else "what is still wanted is sent"
+    typer.echo(f"Released: {said}; {how}.")
 
 
 @app.command("list")
@@ -258,7 +306,12 @@ def _on_database(work: "Callable[[AsyncEngine], Awaitable[T]]") -> T:
     async def run() -> T:
         async with (
             open_backends(needs_database=True) as backends,
-            open_engine(backends.database, application="perennial-notify", pool_size=1) as engine,
+            open_engine(
+                backends.database,
+                application="perennial-notify",
+                pool_size=1,
+                pooling=backends.pooling,
+            ) as engine,
         ):
             return await work(engine)
 

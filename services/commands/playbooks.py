@@ -99,7 +99,10 @@ def playbooks_preview(
         async with (
             open_backends(needs_database=True) as backends,
             open_engine(
-                backends.database, application="perennial-playbooks", pool_size=1
+                backends.database,
+                application="perennial-playbooks",
+                pool_size=1,
+                pooling=backends.pooling,
             ) as engine,
             engine.begin() as connection,
         ):

@@ -1,7 +1,7 @@
 """`perennial quarantine`."""
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
@@ -123,7 +123,10 @@ def quarantine_replay(
             on_progress=on_progress,
         )
 
-    _tell(_on_log(replay), "would be replayed" if dry_run else "replayed", as_json=as_json)
+    if dry_run:
+        _tell(_on_log(replay), "would be replayed", as_json=as_json)
+    outcome = _on_log(replay, action="quarantine.replayed", done=_done)
+    _tell(outcome, "replayed", as_json=as_json)
 
 
 @app.command("drop")
@@ -160,7 +163,13 @@ def quarantine_drop(
             log, meant, by=quarantine.operator(), now=system_clock(), on_progress=on_progress
         )
 
-    _tell(_on_log(drop), "dropped", as_json=as_json)
+    outcome = _on_log(drop, action="quarantine.dropped", done=_done)
+    _tell(outcome, "dropped", as_json=as_json)
+
+
+def _done(outcome: "Outcome") -> dict[str, str]:
+    """As the audit log has it: how many to where, no account."""
+    return {to: str(count) for to, count in sorted(outcome.done.items())}
 
 
 def printable(text: str) -> str:
@@ -223,11 +232,21 @@ def _named(
     return wanted
 
 
-def _on_log(work: "Callable[[Log, OnProgress], Coroutine[object, object, T]]") -> T:
-    """The work on the open log, with a line on a terminal that says how far it is."""
+def _on_log(
+    work: "Callable[[Log, OnProgress], Coroutine[object, object, T]]",
+    *,
+    action: str = "",
+    done: "Callable[[T], Mapping[str, str]]" = lambda _found: {},
+) -> T:
+    """The work on the open log, with a line on a terminal that says how far it is.
+
+    `action`: as the audit log has it, where `done` says what was done.
+    """
     from rich.console import Console  # noqa: PLC0415
 
+    from services.commands.auditing import audit  # noqa: PLC0415
     from services.process import open_backends  # noqa: PLC0415
+    from shared.clock import system_clock  # noqa: PLC0415
 
     console = Console(stderr=True)
 
@@ -238,7 +257,10 @@ def _on_log(work: "Callable[[Log, OnProgress], Coroutine[object, object, T]]") -
                 def on_progress(count: int) -> None:
                     status.update(f"{count:,} records read")
 
-                return await work(backends.log, on_progress)
+                found = await work(backends.log, on_progress)
+            if detail := done(found):
+                await audit(backends, action, "", at=system_clock(), **detail)
+            return found
 
     return perform(run())
 

@@ -66,7 +66,9 @@ async def _read(period: "Period") -> "Readings":
     rules = read_or_fail(ScoringSettings).rules
     async with (
         open_backends(needs_database=True) as backends,
-        open_engine(backends.database, application="perennial-report", pool_size=4) as engine,
+        open_engine(
+            backends.database, application="perennial-report", pool_size=4, pooling=backends.pooling
+        ) as engine,
         readings.open_scoring(engine, rules=rules, clock=system_clock) as scoring,
     ):
         return await readings.read(scoring, engine, period, system_clock())

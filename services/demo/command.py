@@ -27,6 +27,7 @@ from services.process import (
 from shared.clock import system_clock
 from shared.credentials import Scope, Secret
 from shared.lifecycle import new_frame
+from shared.secret_files import is_given
 from shared.settings import ProcessSettings, read
 
 _SOURCE: Final = "demo"
@@ -131,11 +132,12 @@ async def _tell(
 
 async def _catch_messages(stack: AsyncExitStack) -> Catchers | None:
     """Stand-ins for whatever the environment does not name; None if it names both."""
-    if os.environ.get("SLACK_WEBHOOK_URL") and os.environ.get("SMTP_URL"):
+    absent = [name for name in ("SLACK_WEBHOOK_URL", "SMTP_URL") if not is_given(name, os.environ)]
+    if not absent:
         return None
     catchers = await stack.enter_async_context(open_catchers())
-    os.environ.setdefault("SLACK_WEBHOOK_URL", catchers.slack_url)
-    os.environ.setdefault("SMTP_URL", catchers.smtp_url)
+    caught = {"SLACK_WEBHOOK_URL": catchers.slack_url, "SMTP_URL": catchers.smtp_url}
+    os.environ.update({name: caught[name] for name in absent})
     return catchers
 
 

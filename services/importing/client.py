@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from ipaddress import ip_address
 from typing import NamedTuple
 
 import httpx
@@ -21,6 +20,7 @@ import msgspec
 
 from services.importing.errors import KeyRefused, Stopped, Unusable
 from services.importing.rows import Item
+from shared.hosts import is_loopback
 
 SILENCE_LIMIT = timedelta(minutes=2)
 
@@ -127,7 +127,7 @@ def open_http(url: str, *, in_flight: int) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         timeout=_REQUEST_SECONDS,
         limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
-        trust_env=not _is_loopback(httpx.URL(url).host),
+        trust_env=not is_loopback(httpx.URL(url).host),
     )
 
 
@@ -309,12 +309,3 @@ def _retry_after(response: httpx.Response) -> float | None:
     except ValueError:
         return None
     return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
