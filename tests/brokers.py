@@ -75,8 +75,11 @@ class KafkaBroker:
         ports: tuple[int, int] | None = None,
         voters: str | None = None,
         settings: Sequence[str] = (),
+        formatting: Sequence[str] = (),
     ) -> None:
+        """`settings` override lines of its properties, `formatting` are options of the storage."""
         self._folder = folder
+        self._formatting = formatting
         self._heap = heap
         self._port, self._controller_port = ports or (free_port(), free_port())
         self._properties = folder / "server.properties"
@@ -115,7 +118,7 @@ class KafkaBroker:
             raise BrokerError("the broker runs already")
         if not (self._folder / "data").exists():
             format_storage = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c"]
-            _run([*self._java("64m"), *format_storage, str(self._properties)])
+            _run([*self._java("64m"), *format_storage, str(self._properties), *self._formatting])
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [*self._java(self._heap), "kafka.Kafka", str(self._properties)],

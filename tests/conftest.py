@@ -31,7 +31,8 @@ _MAY_BLOCK = [
     ("services/scoring/domain/rules.py", "read_default"),
     ("services/scoring/models.py", "read_prior"),
     # The job that migrates: Alembic reads its scripts, before any service serves.
-    ("shared/migrations.py", "_newest"),
+    ("shared/migrations.py", "newest"),
+    ("shared/migrations.py", "known"),
     ("shared/migrations.py", "_upgrade"),
     # The driver looks for libpq's files (.pgpass, certificates) at each new connection.
     ("asyncpg/connect_utils.py", "_parse_connect_arguments"),
@@ -110,15 +111,28 @@ def database_server() -> Iterator[DatabaseServer]:
 
 
 @pytest.fixture
-async def database_url(database_server: DatabaseServer) -> AsyncIterator[str]:
-    """A fresh migrated database of this test alone."""
+async def owner_url(database_server: DatabaseServer) -> AsyncIterator[str]:
+    """A fresh migrated database of this test alone, as who may do everything."""
     async with database_server.copy_of_template() as url:
         yield url
 
 
 @pytest.fixture
+def database_url(owner_url: str) -> str:
+    """The same; a service's tests reach it as the service's role does."""
+    return owner_url
+
+
+@pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     async with open_engine(database_url, application="test") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def owner(owner_url: str) -> AsyncIterator[AsyncEngine]:
+    """For what a test does that no service may."""
+    async with open_engine(owner_url, application="test-owner") as opened:
         yield opened
 
 

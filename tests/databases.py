@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import make_url
 
-from shared import migrations
+from shared import grants, migrations
 from shared.embedded_postgres import embedded_postgres
 from shared.log.postgres import open_postgres_log
 from shared.log.topics import TOPICS
@@ -38,7 +38,10 @@ class DatabaseServer:
 
     async def prepare_template(self) -> None:
         await self.execute(f"CREATE DATABASE {_TEMPLATE}")
+        for role in (*grants.RIGHTS, grants.OWNER):
+            await self.execute(f"CREATE ROLE {role} LOGIN")
         await migrations.upgrade(self.database_url(_TEMPLATE))
+        await grants.grant(self.database_url(_TEMPLATE), has_log=True)
         async with open_postgres_log(self.database_url(_TEMPLATE)) as log:
             await log.create_topics(TOPICS)
 
@@ -58,6 +61,11 @@ class DatabaseServer:
             yield self.database_url(name)
         finally:
             await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def as_role(url: str, role: str) -> str:
+    """The same database, as somebody else."""
+    return make_url(url).set(username=role).render_as_string(hide_password=False)
 
 
 @asynccontextmanager

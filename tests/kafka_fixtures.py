@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import BrokerError, KafkaBroker, fetch_jars, kafka_missing
+from tests.secure_kafka import SecureKafka, new_secure_kafka
 
 
 def require_kafka() -> None:
@@ -34,6 +35,18 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBrok
         yield broker
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="session")
+def secure_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
+    """One broker with TLS, sign-in and access rules for the whole run."""
+    require_kafka()
+    kafka = new_secure_kafka(tmp_path_factory.mktemp("secure-kafka"))
+    try:
+        kafka.broker.start()
+        yield kafka
+    finally:
+        kafka.broker.stop()
 
 
 @pytest.fixture

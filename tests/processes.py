@@ -75,7 +75,7 @@ class PerennialProcess:
             for name in ("INGEST_PORT", "SCORING_PORT", "NOTIFIER_PORT", "ADMIN_PORT")
         }
         self._environment = {
-            **_clean_environment(os.environ),
+            **clean_environment(os.environ),
             "PERENNIAL_DATA_DIR": str(folder / "data"),
             "PERENNIAL_TESTING": "1",
             **{name: str(port) for name, port in self.ports.items()},
@@ -213,6 +213,6 @@ class PerennialProcess:
         return self._process
 
 
-def _clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def clean_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     ours = re.compile(r"(PERENNIAL|KAFKA|DATABASE|SLACK|SMTP|INGEST|SCORING|NOTIFIER|ADMIN)_")
     return {name: value for name, value in environment.items() if not ours.match(name)}

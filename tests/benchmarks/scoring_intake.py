@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -144,6 +144,9 @@ class _Counted:
         self.batches = 0
         self.done = asyncio.Event()
 
+    async def positions(self) -> Mapping[TopicPartition, int]:
+        return await self._intake.positions()
+
     async def claim(self, partition: TopicPartition) -> Claim:
         return await self._intake.claim(partition)
 
@@ -164,7 +167,7 @@ async def _take_in(log: Log, engine: AsyncEngine, run: Run) -> tuple[Spent, int]
     intake = Intake(
         engine=engine,
         partitions=Partitions(engine, kept=timedelta(days=60)),
-        metrics=ScoringMetrics(frame.registry),
+        metrics=ScoringMetrics(frame.registry, frame.metrics),
         clock=system_clock,
     )
     handler = _Counted(intake, run.load.sent)

@@ -63,7 +63,7 @@ async def measure(accounts: int) -> dict[str, object]:
                 open_postgres_log(url) as log,
             ):
                 frame = new_frame()
-                metrics = ScoringMetrics(frame.registry)
+                metrics = ScoringMetrics(frame.registry, frame.metrics)
                 clock = Clock()
                 sweep = Sweep(
                     engine=engine,

@@ -373,7 +373,7 @@ _OLD_DELIVERIES = [
 async def _sweep(url: str, frame: Frame, now: datetime) -> None:
     time = Time()
     time.now = now
-    metrics = ScoringMetrics(frame.registry)
+    metrics = ScoringMetrics(frame.registry, frame.metrics)
     async with (
         open_engine(url, application="test") as engine,
         open_postgres_log(url) as log,

@@ -73,6 +73,8 @@ async def test_a_partition_of_the_seen_events_is_no_difference(engine: AsyncEngi
 )
 async def test_a_difference_would_be_seen(engine: AsyncEngine, change: str) -> None:
     async with engine.connect() as connection:
+        # Comparing takes seconds on a busy machine, and a service's transaction may not idle so.
+        await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         await connection.execute(text(change))
         assert await connection.run_sync(_differences, _declared()) != []
 

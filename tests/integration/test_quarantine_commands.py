@@ -246,10 +246,11 @@ async def test_a_replay_cut_before_its_marker_counts_once_when_repeated(
 
 async def _counted(log: Log, engine: AsyncEngine) -> dict[str, int]:
     """What scoring counts of all that is in the log, by account."""
+    frame = new_frame()
     intake = Intake(
         engine=engine,
         partitions=Partitions(engine, kept=timedelta(days=60)),
-        metrics=ScoringMetrics(new_frame().registry),
+        metrics=ScoringMetrics(frame.registry, frame.metrics),
         clock=system_clock,
     )
     async with log.follow(USAGE_EVENTS) as consumer:

@@ -117,8 +117,10 @@ class Scripted(SMTP):
 
 
 @asynccontextmanager
-async def fake_mail(*, mail: FakeMail | None = None, **options: Any) -> AsyncIterator[FakeMail]:
-    """`mail`: one that has more to it than the usual."""
+async def fake_mail(
+    *, mail: FakeMail | None = None, host: str = "127.0.0.1", port: int = 0, **options: Any
+) -> AsyncIterator[FakeMail]:
+    """`mail`: one that has more to it than the usual; `port` 0: any that is free."""
     mail = mail or FakeMail()
     made: list[SMTP] = []
 
@@ -127,7 +129,7 @@ async def fake_mail(*, mail: FakeMail | None = None, **options: Any) -> AsyncIte
         made.append(Scripted(mail, hostname="mail.test", loop=loop, **options))
         return made[-1]
 
-    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(make, host, port)
     mail.port = server.sockets[0].getsockname()[1]
     try:
         yield mail

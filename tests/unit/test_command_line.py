@@ -1,6 +1,7 @@
 """What the command line says of itself is true, and what it refuses it refuses before any work."""
 
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -83,3 +84,15 @@ def test_a_source_is_described_in_words_that_events_can_have(
     said = run("sources", "set", *arguments)
     assert said.exit_code == 2
     assert says in said.output
+
+
+@pytest.mark.parametrize("command", [("erase", "list"), ("report", "--month", "2026-05")])
+def test_what_is_set_wrong_is_named_once_wherever_it_is_read(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    wrong = {"DATABASE_URL": "postgresql://a/b", "DATABASE_URL_FILE": str(tmp_path / "url")}
+    rules = {"PERENNIAL_RULES_FILE": str(tmp_path / "gone.toml")}
+    found = CliRunner().invoke(app, command, env=wrong | rules)
+    assert found.exit_code == 2
+    assert "should not have happened" not in found.stderr
+    assert found.stderr.count("perennial: ") == 1

@@ -102,8 +102,8 @@ async def test_a_receiver_can_act_on_what_it_gets() -> None:
     assert work["todo"] == "Acknowledge it, then act"
 
 
-def test_the_readme_shows_all_fields_and_no_other() -> None:
-    page = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+def test_the_page_shows_all_fields_and_no_other() -> None:
+    page = (Path(__file__).parents[3] / "deploy" / "console.md").read_text(encoding="utf-8")
     [shown] = re.findall(r"```json\n(\{\"type\": \"perennial.*?)```", page, re.DOTALL)
     body = render(message(why=NotifyReason.OVERDUE))
     assert _shape(json.loads(shown)) == _shape(json.loads(body))

@@ -7,7 +7,16 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Self
 
-from shared.log import Appended, Consumer, Log, Record, StoredRecord, Topic, TopicPartition
+from shared.log import (
+    Appended,
+    Consumer,
+    Log,
+    LogUnavailable,
+    Record,
+    StoredRecord,
+    Topic,
+    TopicPartition,
+)
 
 SOON = timedelta(seconds=5)
 _PATIENCE = timedelta(seconds=30)
@@ -42,8 +51,16 @@ def numbered(count: int, *, key: str = "k", first: int = 0) -> list[Record]:
 
 
 async def append(log: Log, topic: str, records: Sequence[Record]) -> None:
-    """Append and insist that all of it is durable."""
-    assert set(await log.append(topic, records, deadline=_PATIENCE)) == {Appended.DURABLE}
+    """Append and insist that all of it is durable; a log that is away for a moment has nothing."""
+    async with asyncio.timeout(GIVE_UP_SECONDS):
+        while True:
+            try:
+                appended = await log.append(topic, records, deadline=_PATIENCE)
+            except LogUnavailable:
+                await asyncio.sleep(0.2)
+            else:
+                assert set(appended) == {Appended.DURABLE}
+                return
 
 
 async def take(consumer: Consumer, count: int, *, max_records: int = 1000) -> Taken:

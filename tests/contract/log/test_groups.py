@@ -157,3 +157,35 @@ async def _shared(one: Consumer, other: Consumer, partitions: int) -> bool:
     return all(shares) and len(shares[0] | shares[1]) == len(shares[0]) + len(shares[1]) == (
         partitions
     )
+
+
+async def test_a_member_knows_the_partitions_there_are_and_how_often_its_own_changed(
+    log: Log,
+) -> None:
+    topic, group = await new_topic(log, partitions=4), _group()
+    async with log.consume([topic], group=group) as stays:
+        await eventually(lambda: _owns(stays, 4))
+        assert stays.partitions() == {topic: 4}
+        before = stays.rebalances
+        assert before >= 1
+        async with log.consume([topic], group=group) as leaves:
+            await eventually(lambda: _shared(stays, leaves, 4))
+            assert leaves.partitions() == {topic: 4}
+            assert leaves.rebalances >= 1
+            assert stays.rebalances > before
+
+
+async def test_a_client_of_the_log_says_which_of_its_tasks_has_ended(log: Log) -> None:
+    topic = await new_topic(log, partitions=1)
+    assert log.why_broken() is None
+    assert log.why_no_append() is None
+    async with log.consume([topic], group=_group()):
+        # Whatever ends it: a bug of ours, or of the library.
+        for task in asyncio.all_tasks():
+            if task.get_name() in ("kafka.hints", "log:cleaner"):
+                task.cancel()
+        await eventually(lambda: _says(log, "ended"))
+
+
+async def _says(log: Log, word: str) -> bool:
+    return word in (log.why_broken() or "")

@@ -97,7 +97,6 @@ async def open_entry(
         open_provider(
             registration,
             secret=None if secret is None else SecretStr(secret),
-            secret_file=None,
             clock=rig.hands,
         ) as provider,
         httpx.AsyncClient(timeout=1) as to_scoring,

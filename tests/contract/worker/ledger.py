@@ -1,7 +1,7 @@
 """A handler that writes down what it takes in; no key keeps a double out, so one would show."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -22,10 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.database import is_away
 from shared.errors import InvalidMessage
-from shared.lifecycle import Loop, new_frame
+from shared.lifecycle import new_frame
 from shared.log import Batch, Consumer, TopicPartition, positions
 from shared.log.positions import Claim, positions_table
 from shared.log.worker import Worker
+from shared.watchdog import Loop
 from tests.contract.log.reading import GIVE_UP_SECONDS
 
 _metadata = MetaData()
@@ -73,6 +74,10 @@ class Ledger:
     async def create_tables(self) -> None:
         async with self.engine.begin() as connection:
             await connection.run_sync(_metadata.create_all)
+
+    async def positions(self) -> Mapping[TopicPartition, int]:
+        async with self.engine.connect() as connection:
+            return await positions.read(connection, log_positions)
 
     async def claim(self, partition: TopicPartition) -> Claim:
         async with self.engine.begin() as connection:
@@ -134,6 +139,13 @@ class Ledger:
         row = {**partition._asdict(), "next_offset": next_offset, "epoch": 7}
         async with self.engine.begin() as connection:
             await connection.execute(log_positions.insert(), row)
+
+    async def restore_to(self, stored: Mapping[TopicPartition, int]) -> None:
+        """As a backup has the positions; what was taken in stays, so that a second time shows."""
+        async with self.engine.begin() as connection:
+            await connection.execute(log_positions.delete())
+        for partition, next_offset in stored.items():
+            await self.set_position(partition, next_offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,21 @@ async def test_a_hint_beyond_the_position_skips_nothing(log: Log, ledger: Ledger
     assert worker.metric("log_gap_records_total", topic) == 0
 
 
+async def test_a_restored_position_is_read_on_from_though_nothing_new_comes(
+    log: Log, ledger: Ledger
+) -> None:
+    topic, group = await new_topic(log, partitions=2), _group()
+    sent = [record(f"account-{number}", str(number)) for number in range(40)]
+    await append(log, topic, sent)
+    async with log.consume([topic], group=group) as consumer, working(consumer, ledger) as worker:
+        await worker.until_taken(ledger, 40)
+    # A backup that is older than the log's hints; the other partition was not in it at all.
+    await ledger.restore_to({TopicPartition(topic, 0): 3})
+    async with log.consume([topic], group=group) as consumer, working(consumer, ledger) as worker:
+        await worker.until_taken(ledger, 80 - 3)
+    assert worker.metric("log_gap_records_total", topic) == 0
+
+
 async def test_what_the_log_deleted_below_the_position_is_a_gap_and_counted(
     under_test: LogUnderTest, ledger: Ledger
 ) -> None:
@@ -225,6 +240,13 @@ class _Forgetful:
 
     def assignment(self) -> frozenset[TopicPartition]:
         return self._consumer.assignment()
+
+    def partitions(self) -> Mapping[str, int]:
+        return self._consumer.partitions()
+
+    @property
+    def rebalances(self) -> int:
+        return self._consumer.rebalances
 
     async def lag(self) -> Mapping[TopicPartition, Lag]:
         return await self._consumer.lag()

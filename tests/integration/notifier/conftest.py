@@ -7,12 +7,20 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared import grants
 from shared.credentials import KeyRing, Scope, new_key
 from shared.lifecycle import serve
+from tests.databases import as_role
 from tests.integration.notifier.console_rig import FakeScoring, api_app, console_app
 from tests.integration.notifier.rig import NOW, Rig, open_rig
 from tests.standins.mail import FakeMail, fake_mail
 from tests.standins.slack import FakeSlack, fake_slack
+
+
+@pytest.fixture
+def database_url(owner_url: str) -> str:
+    """As the service itself may: a right that it needs and has not fails a test."""
+    return as_role(owner_url, grants.NOTIFIER)
 
 
 @pytest.fixture

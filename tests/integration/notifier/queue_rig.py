@@ -21,6 +21,7 @@ from services.notifier.domain.policy import NotifyReason, SuppressReason
 from services.notifier.intervention_rows import AnyRow
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.tables import channels, deliveries, destinations
+from shared.telemetry import CommonMetrics
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 QUICK = Patience(retry_first=timedelta(seconds=0.01), retry_last=timedelta(seconds=0.02))
@@ -297,8 +298,13 @@ def queue_rig(
             fallbacks=Instead(chain=chain),
             patience=dict.fromkeys(ways, patience),
             lease=lease,
-            metrics=NotifierMetrics(CollectorRegistry()),
+            metrics=_metrics(),
             clock=lambda: NOW,
             jitter=lambda: 1.0,
         ),
     )
+
+
+def _metrics() -> NotifierMetrics:
+    registry = CollectorRegistry()
+    return NotifierMetrics(registry, CommonMetrics(registry))

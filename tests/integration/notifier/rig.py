@@ -53,6 +53,7 @@ from shared.messages import (
     ValueAtRisk,
     encode,
 )
+from shared.telemetry import CommonMetrics
 from tests.standins.mail import FakeMail
 from tests.standins.slack import FakeSlack
 
@@ -205,7 +206,8 @@ async def open_rig(
     ways: Ways | None = None,
 ) -> AsyncIterator[Rig]:
     """`more`: channels besides, or instead of, those of the servers; `ways`: who is reached how."""
-    metrics = NotifierMetrics(CollectorRegistry())
+    registry = CollectorRegistry()
+    metrics = NotifierMetrics(registry, CommonMetrics(registry))
     await asyncio.to_thread(calendar.known_zones)
     hands = Hands()
     roster = Roster(fallback_owner=FALLBACK, fallback_lead=FALLBACK, people=tuple(people))

@@ -1,5 +1,6 @@
 """What an operator sets up is opened, and leads where the team file says at that moment."""
 
+import asyncio
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from services.notifier.domain.playbooks import Playbooks
 from services.notifier.rehearsal import desk_of
 from services.notifier.settings import NotifierSettings
 from services.notifier.taking import Staff
+from shared import traceparent
 from shared.clock import system_clock
 from shared.errors import Misconfigured
+from shared.settings import read
 from tests.standins.webhooks import SECRET, collector
 from tests.unit.notifier.factories import message
 
@@ -49,17 +52,20 @@ async def test_a_webhook_that_the_team_file_names_later_is_reached() -> None:
         assert caught.value.failure.kind is Class.DESTINATION_BROKEN
         team.webhooks = (Webhook(name="crm", url=receiver.url),)
         await channels["webhook"].send(message(to="crm"))
-        assert len(receiver.accepted) == 1
+        trace = traceparent.new()
+        await channels["webhook"].send(message(to="crm", traceparent=trace))
+        first, second = receiver.accepted
+        assert "traceparent" not in first.headers
+        assert second.headers["traceparent"] == trace
 
 
-async def test_secrets_may_stand_in_files(tmp_path: Path) -> None:
+async def test_secrets_may_stand_in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     secrets, urls = tmp_path / "webhooks.json", tmp_path / "apprise.json"
     secrets.write_text(json.dumps({"crm": SECRET}))
     urls.write_text('{"teams": "json://127.0.0.1:1/"}')
-    settings = NotifierSettings(
-        perennial_webhook_secrets=SecretStr(str(secrets)),
-        perennial_apprise_urls=SecretStr(str(urls)),
-    )
+    monkeypatch.setenv("PERENNIAL_WEBHOOK_SECRETS_FILE", str(secrets))
+    monkeypatch.setenv("PERENNIAL_APPRISE_URLS_FILE", str(urls))
+    settings = await asyncio.to_thread(read, NotifierSettings)
     async with AsyncExitStack() as stack:
         channels = await app._open_channels(
             settings, stack, roster=TeamFile().get, clock=system_clock

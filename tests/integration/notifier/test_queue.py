@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -396,7 +396,9 @@ async def test_what_waits_behind_a_dead_channel_goes_on_in_time_though_nobody_tr
     await rig.put("hasty", "slack:a", urgent=True)
     await rig.send_all()
     await rig.age(timedelta(minutes=31))
-    assert await rig.sender.give_up_overdue()
+    heard: list[None] = []
+    assert await rig.sender.give_up_overdue(lambda: heard.append(None))
+    assert heard, "a watchdog would take it for a standstill"
     states = await rig.states()
     assert [name for name in states if states[name] == "dead"] == ["hasty>slack:a"]
     await rig.age(timedelta(hours=4))
@@ -620,3 +622,22 @@ async def test_gauges_tell_what_waits_what_is_late_and_what_is_broken(engine: As
     assert metrics.broken.labels("email")._value.get() == 1
     (late,) = [one for family in metrics.oldest_due.collect() for one in family.samples]
     assert late.value == 120  # Two minutes after what is due; what is planned is not late.
+
+
+# How long it took
+
+
+async def test_a_message_took_as_long_as_since_the_arrival_of_its_cause(
+    engine: AsyncEngine,
+) -> None:
+    rig = queue_rig(engine)
+    received_at = datetime.now(UTC) - timedelta(seconds=20)
+    await rig.put("a", due_at=datetime.now(UTC), received_at=received_at)
+    await rig.put("b", due_at=datetime.now(UTC))  # nobody knows what caused it
+    await rig.send_all()
+    registry = rig.sender.metrics.common.registry
+    name, labels = "perennial_event_to_delivery_seconds", {"channel": "slack"}
+    assert registry.get_sample_value(f"{name}_count", labels) == 1
+    took = registry.get_sample_value(f"{name}_sum", labels)
+    assert took is not None
+    assert 20 <= took < 60

@@ -14,9 +14,11 @@ from services.scoring.models import Models
 from services.scoring.partitions import Partitions
 from services.scoring.sweep import Sweep
 from services.scoring.tables import outbox
+from shared import grants
 from shared.lifecycle import Frame
 from shared.log.postgres import PostgresLog
 from shared.outbox import Relay
+from tests.databases import as_role
 from tests.factories import NOW
 
 
@@ -51,6 +53,12 @@ class Trusting:
 
 
 @pytest.fixture
+def database_url(owner_url: str) -> str:
+    """As the service itself may: a right that it needs and has not fails a test."""
+    return as_role(owner_url, grants.SCORING)
+
+
+@pytest.fixture
 def news(logged: Callable[[], str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     """What has been logged since the last time it was asked for."""
 
@@ -74,7 +82,7 @@ def time() -> Time:
 
 @pytest.fixture
 def metrics(frame: Frame) -> ScoringMetrics:
-    return ScoringMetrics(frame.registry)
+    return ScoringMetrics(frame.registry, frame.metrics)
 
 
 @pytest.fixture

@@ -152,12 +152,13 @@ class Stored:
 
 
 @pytest.fixture
-async def stored(engine: AsyncEngine) -> Stored:
+async def stored(engine: AsyncEngine, owner: AsyncEngine) -> Stored:
     """With one model in service, and a partition for whatever is logged."""
-    async with engine.begin() as connection:
+    async with owner.begin() as connection:
         await connection.execute(
             text("CREATE TABLE scoring.feature_rows_any PARTITION OF scoring.feature_rows DEFAULT")
         )
+    async with engine.begin() as connection:
         await model_store.add(
             connection, model(), state=State.ACTIVE, reason="surveyed", accounts=1, now=NOW
         )

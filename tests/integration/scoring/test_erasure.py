@@ -138,13 +138,13 @@ async def test_nothing_is_left_of_an_erased_account(
 
 
 async def test_a_replay_from_the_start_of_the_log_brings_nothing_back(
-    intake: Intake, engine: AsyncEngine, frame: Frame
+    intake: Intake, engine: AsyncEngine, owner: AsyncEngine, frame: Frame
 ) -> None:
     events = [before(), before(id="e-2", account="globex")]
     changes = [directory_change(), ERASE]
     await take(intake, events)
     await take(intake, changes)
-    async with engine.begin() as connection:
+    async with owner.begin() as connection:
         await connection.execute(
             text("TRUNCATE scoring.log_positions, scoring.seen_events, scoring.outbox")
         )

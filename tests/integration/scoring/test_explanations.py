@@ -40,9 +40,9 @@ def cohorts(**segments: Peers) -> Cohorts:
 
 
 @pytest.fixture
-async def logged(engine: AsyncEngine) -> AsyncEngine:
+async def logged(engine: AsyncEngine, owner: AsyncEngine) -> AsyncEngine:
     """The database, ready for rows of any time."""
-    async with engine.begin() as connection:
+    async with owner.begin() as connection:
         await connection.execute(
             text("CREATE TABLE scoring.feature_rows_any PARTITION OF scoring.feature_rows DEFAULT")
         )

@@ -98,13 +98,13 @@ async def put(engine: AsyncEngine, table: Table, rows: Sequence[Mapping[str, obj
 
 
 @pytest.fixture
-async def customers(engine: AsyncEngine) -> AsyncEngine:
+async def customers(engine: AsyncEngine, owner: AsyncEngine) -> AsyncEngine:
     """40 in Retail that have been there for long, 40 that began 100 days before the month's end,
     20 lost, 20 trials, and 3 in a segment of their own.
 
     Retail comes on 16 of the last 28 days, each of 8 users for half an hour a day.
     """
-    async with engine.begin() as connection:
+    async with owner.begin() as connection:
         await connection.execute(
             text("CREATE TABLE scoring.feature_rows_any PARTITION OF scoring.feature_rows DEFAULT")
         )

@@ -228,11 +228,13 @@ def _newer(document: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("spoil", "sentence", "reason"),
     [
-        pytest.param(_flipped, "the digest does not match", id="tampered"),
-        pytest.param(_of_another_schema, "fitted on other features", id="another schema"),
-        pytest.param(_newer, "a newer version of Perennial: format 3", id="newer"),
+        pytest.param(_flipped, "the digest does not match", "digest", id="tampered"),
+        pytest.param(
+            _of_another_schema, "fitted on other features", "features", id="another schema"
+        ),
+        pytest.param(_newer, "a newer version of Perennial: format 3", "format", id="newer"),
     ],
 )
 async def test_a_model_that_is_refused_leaves_the_previous_one_in_service(
@@ -243,6 +245,7 @@ async def test_a_model_that_is_refused_leaves_the_previous_one_in_service(
     logged: Callable[[], str],
     spoil: Callable[[bytes], bytes],
     sentence: str,
+    reason: str,
 ) -> None:
     await put(engine, own("own-1"), State.ACTIVE)
     assert await version_in_service(serving) == "own-1"
@@ -255,7 +258,7 @@ async def test_a_model_that_is_refused_leaves_the_previous_one_in_service(
         )
     assert await version_in_service(serving, NOW + DAY) == "own-1"
     assert sentence in logged()
-    refusals = metrics.model_refusals
+    refusals = metrics.model_refusals.labels(reason)
     assert refusals._value.get() == 1
     # Not again each round, and a process that starts now serves the previous one too.
     assert await version_in_service(serving, NOW + DAY) == "own-1"

@@ -70,11 +70,11 @@ def deliveries(draw: st.DrawFn) -> list[tuple[TopicPartition, bool, list[int]]]:
 )
 async def test_arrival_order_batches_and_duplicates_change_nothing(
     intake: Intake,
-    engine: AsyncEngine,
+    owner: AsyncEngine,
     database_url: str,
     batches: list[tuple[TopicPartition, bool, list[int]]],
 ) -> None:
-    async with engine.begin() as connection:
+    async with owner.begin() as connection:
         await connection.execute(
             text(
                 "TRUNCATE scoring.account_day, scoring.seen_events, scoring.signals,"

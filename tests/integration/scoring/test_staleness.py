@@ -15,6 +15,7 @@ from services.scoring.metrics import ScoringMetrics
 from services.scoring.staleness import Staleness
 from services.scoring.tables import outages, source_hours
 from shared.lifecycle import Frame
+from shared.telemetry import CommonMetrics
 
 RULES = rules.read_default().staleness
 NOW = datetime(2026, 3, 4, 11, 5, tzinfo=UTC)
@@ -42,7 +43,12 @@ def staleness(engine: AsyncEngine, frame: Frame, behind: Log) -> Staleness:
 
 
 def replica(engine: AsyncEngine, registry: CollectorRegistry, behind: Log) -> Staleness:
-    return Staleness(engine=engine, metrics=ScoringMetrics(registry), rules=RULES, lag=behind)
+    return Staleness(
+        engine=engine,
+        metrics=ScoringMetrics(registry, CommonMetrics(CollectorRegistry())),
+        rules=RULES,
+        lag=behind,
+    )
 
 
 async def send(
@@ -227,17 +233,17 @@ async def test_replicas_that_look_at_once_note_one_outage(
 
 
 async def test_a_look_costs_nothing_within_30_seconds(
-    engine: AsyncEngine, staleness: Staleness
+    engine: AsyncEngine, owner: AsyncEngine, staleness: Staleness
 ) -> None:
     await staleness.look(NOW)
     await send(engine, "app", begin=NOW - 35 * DAY, end=NOW - DAY)
-    async with engine.begin() as connection:
+    async with owner.begin() as connection:
         await connection.execute(text("ALTER TABLE scoring.outages RENAME TO gone"))
     await staleness.look(NOW + timedelta(seconds=29))
 
 
 async def test_hundreds_of_sources_are_a_hundred_labels(frame: Frame) -> None:
-    metrics = ScoringMetrics(frame.registry)
+    metrics = ScoringMetrics(frame.registry, frame.metrics)
     metrics.show_stale({f"s{n:03}" for n in range(300)}, is_stale=True)
     assert gauge(frame, "source_stale", source="s000") == 1
     assert gauge(frame, "source_stale", source="s299") is None

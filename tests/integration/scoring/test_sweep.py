@@ -137,7 +137,7 @@ async def test_a_flag_is_raised_once_per_episode(
 
 
 async def test_history_that_is_being_loaded_is_not_scored_before_it_has_settled(
-    intake: Intake, sweep: Sweep, engine: AsyncEngine
+    intake: Intake, sweep: Sweep, engine: AsyncEngine, frame: Frame
 ) -> None:
     sweep._settle = timedelta(hours=1)
     await take_in(intake, use("old", *range(40, 80), backfill=True))
@@ -150,6 +150,8 @@ async def test_history_that_is_being_loaded_is_not_scored_before_it_has_settled(
     sweep._settle = timedelta(0)
     await sweep.round(NOW)
     assert await sent_flags(engine) == [("old", "gone_silent", "raised", 1)]
+    # Of "live" alone: what waits on purpose must not look like a slow pipeline.
+    assert frame.registry.get_sample_value("perennial_event_to_score_seconds_count") == 1
 
 
 async def test_history_whose_rest_waits_in_the_log_is_not_scored_however_long_it_takes(
@@ -323,6 +325,15 @@ async def test_use_past_the_retention_is_forgotten_but_not_the_age_of_the_accoun
     assert past.active_days == 2
 
 
+async def test_forgetting_much_is_no_standstill(intake: Intake, sweep: Sweep, frame: Frame) -> None:
+    await take_in(intake, use("acme", 401, 402, backfill=True))
+    [loop] = [one for one in frame.health.loops if one.name == "sweep"]
+    loop.last_progress -= 3_600
+    await sweep.maintain_when_due(NOW)
+    # A watchdog hears of each step: the first after years may take long.
+    assert loop.silent_seconds() < 60
+
+
 async def test_signals_past_the_retention_are_forgotten(
     intake: Intake, sweep: Sweep, engine: AsyncEngine
 ) -> None:
@@ -363,12 +374,12 @@ async def test_two_sweeps_at_once_score_each_account_once(
 
 
 async def test_a_round_ends_also_where_accounts_are_marked_faster_than_they_are_scored(
-    intake: Intake, sweep: Sweep, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    intake: Intake, sweep: Sweep, owner: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await take_in(intake, [*use("acme", *range(9)), *use("globex", *range(9))])
     await sweep.round(NOW)
     monkeypatch.setattr("services.scoring.sweep.CHUNK", 1)
-    async with engine.begin() as connection:
+    async with owner.begin() as connection:
         for statement in (
             (
                 "CREATE FUNCTION scoring.mark() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"

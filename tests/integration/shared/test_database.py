@@ -1,14 +1,20 @@
 """What counts as away, transient or the data's fault, asked of PostgreSQL itself."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.database import (
+    BATCH_SECONDS,
+    READ_SECONDS,
+    SILENCE_SECONDS,
     driver,
     is_away,
     is_data_error,
@@ -17,7 +23,9 @@ from shared.database import (
     ping,
 )
 from shared.errors import DependencyAway
+from shared.tracebacks import formatted
 from tests.databases import DatabaseServer
+from tests.faults.proxy import Network, Proxy, running_proxy
 from tests.processes import free_port
 
 Fault = Callable[["Faults"], Awaitable[object]]
@@ -288,3 +296,117 @@ async def test_what_the_driver_does_first_is_part_of_the_transaction_too(
         assert not await (await driver(another)).fetchval(lead)
     async with engine.connect() as connection:
         assert not (await driver(connection)).is_in_transaction()  # nobody has asked for one
+
+
+async def test_an_error_of_a_statement_tells_no_value(database_url: str) -> None:
+    canary = "ada@acme.example"
+    async with open_engine(database_url, application="test") as engine:
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE TABLE people (name text PRIMARY KEY)"))
+        insert = text("INSERT INTO people VALUES (:name)")
+        async with engine.begin() as connection:
+            await connection.execute(insert, {"name": canary})
+            with pytest.raises(DBAPIError) as raised:
+                await connection.execute(insert, {"name": canary})
+    told = formatted((type(raised.value), raised.value, raised.value.__traceback__))
+    assert canary not in told
+    # Which rule it was, PostgreSQL says beside.
+    assert "constraint_name=people_pkey" in told
+    assert "sqlstate=23505" in told
+
+
+@pytest.mark.parametrize(("seconds", "within"), [(READ_SECONDS, 9), (BATCH_SECONDS, 41)])
+def test_the_client_waits_longer_than_the_server_and_not_for_ever(
+    seconds: int, within: int
+) -> None:
+    assert seconds < SILENCE_SECONDS[seconds] < within
+
+
+async def test_a_connection_that_falls_silent_ends_within_the_limit(
+    reachable: tuple[str, Proxy],
+) -> None:
+    url, proxy = reachable
+    async with (
+        open_engine(url, application="test", statement_seconds=READ_SECONDS) as engine,
+        engine.connect() as connection,
+    ):
+        assert await connection.scalar(text("SELECT 1")) == 1
+        proxy.switch(Network.BLACKHOLE)
+        began = time.monotonic()
+        with pytest.raises(Exception) as ended:  # noqa: PT011 - what matters is its verdict
+            await connection.scalar(text("SELECT 2"))
+        assert is_away(ended.value)
+        # 8 s, and not before the server would have answered.
+        assert READ_SECONDS < time.monotonic() - began < 2 * SILENCE_SECONDS[READ_SECONDS]
+        await connection.invalidate()
+
+
+async def test_a_server_that_does_not_answer_a_greeting_is_away_within_five_seconds(
+    reachable: tuple[str, Proxy],
+) -> None:
+    url, proxy = reachable
+    proxy.switch(Network.BLACKHOLE)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError) as ended:
+        await _connect(url)
+    assert is_away(ended.value)
+    assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+async def reachable(database_url: str) -> AsyncIterator[tuple[str, Proxy]]:
+    """The database by TCP, through a proxy that can fall silent."""
+    host = parse_qs(urlsplit(database_url).query)["host"][0]
+    port, behind = free_port(), free_port()
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+            sink.close()
+
+        leading.append(asyncio.current_task())
+        try:
+            await asyncio.gather(
+                pump(reader, to_server), pump(from_server, writer), return_exceptions=True
+            )
+        finally:
+            for end in (to_server, writer):
+                end.transport.abort()
+
+    leading: list[asyncio.Task[None] | None] = []
+    server = await asyncio.start_server(lead, "127.0.0.1", behind)
+    name = urlsplit(database_url).path
+    async with server, running_proxy(port, behind) as proxy:
+        yield f"postgresql://perennial@127.0.0.1:{port}{name}", proxy
+    # Who fell silent never hangs up.
+    for task in filter(None, leading):
+        task.cancel()
+    await asyncio.gather(*filter(None, leading), return_exceptions=True)
+
+
+_QUEUES = ("scoring.dirty", "scoring.outbox", "notifier.outbox", "notifier.deliveries")
+
+
+async def test_queue_tables_leave_room_and_are_cleared_by_count(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        rows = await connection.execute(
+            text(
+                "SELECT oid::regclass::text, reloptions FROM pg_class WHERE reloptions IS NOT NULL"
+            )
+        )
+        found = {row[0]: dict(one.split("=") for one in row[1]) for row in rows}
+    by_count = {
+        f"autovacuum_{what}_{how}": value
+        for what in ("vacuum", "analyze", "vacuum_insert")
+        for how, value in (("scale_factor", "0"), ("threshold", "1000"))
+    }
+    for queue in _QUEUES:
+        assert found[queue] == {"fillfactor": "70", **by_count}
+    assert found["notifier.destinations"].items() >= {
+        ("autovacuum_vacuum_scale_factor", "0"),
+        ("autovacuum_vacuum_threshold", "1000"),
+    }

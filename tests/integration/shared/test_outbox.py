@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.scoring.tables import outbox
 from shared import migrations
 from shared.embedded_postgres import embedded_postgres, immediate_stop
-from shared.lifecycle import Loop, new_frame
+from shared.lifecycle import new_frame
 from shared.log import Log, Record, StoredRecord
 from shared.log.postgres import PostgresLog, open_postgres_log
 from shared.log.topics import TOPICS
 from shared.messages import ACCOUNTS, FLAGS
 from shared.outbox import Relay, put
+from shared.watchdog import Loop
 from tests.databases import temporary_folder
 
 _SECONDS = 30.0

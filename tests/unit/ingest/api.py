@@ -51,6 +51,7 @@ async def open_api(log: AppendLog, **settings: object) -> AsyncIterator[Api]:
     metrics = IngestMetrics(frame.registry, inflight)
     app = create_app(
         wanted,
+        frame=frame,
         ring=ring,
         publisher=Publisher(
             target=log,

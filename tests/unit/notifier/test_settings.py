@@ -99,13 +99,6 @@ def test_a_provider_is_named_or_not_asked_for() -> None:
         ({"perennial_oidc_roles": '{"a": "admin"}'}, "belong together"),
         ({"perennial_oidc_role_claim": "g", "perennial_oidc_roles": '{"a": "boss"}'}, "must be"),
         ({"perennial_oidc_role_claim": "g", "perennial_oidc_roles": '["admin"]'}, "must be"),
-        (
-            {
-                "perennial_oidc_client_secret": "x",
-                "perennial_oidc_client_secret_file": "/run/secrets/x",
-            },
-            "set one of them",
-        ),
     ],
 )
 def test_what_is_wrong_about_a_provider_ends_the_start(changes: dict[str, Any], said: str) -> None:

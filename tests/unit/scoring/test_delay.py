@@ -18,6 +18,9 @@ NONE = timedelta(0)
 class Intake:
     """A handler that takes everything in."""
 
+    async def positions(self) -> Mapping[TopicPartition, int]:
+        raise NotImplementedError
+
     async def claim(self, partition: TopicPartition) -> Claim:
         raise NotImplementedError
 

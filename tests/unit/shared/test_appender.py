@@ -16,6 +16,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from shared.log import Appended, LogBusy, LogUnavailable, Record
 from shared.log.kafka import KafkaLog, open_kafka_log
 from shared.log.kafka import producer as kafka_producer
+from tests.brokers import KafkaBroker
 
 _LONG = timedelta(seconds=60)
 _SOON = 10.0
@@ -135,6 +136,33 @@ async def test_a_partition_outlives_whatever_the_library_does_to_a_batch(
             assert await _append(log, _records(2)) == (expected, expected)
         assert library.sent == [2, 2, 2]
         assert library.made == (3 if is_replaced else 1)
+
+
+async def test_producers_that_lose_each_batch_are_unfit_where_a_broker_answers_others(
+    kafka_broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losing = _fails_later(RuntimeError("a bug"))
+    library = Library(*[losing] * 5)
+    monkeypatch.setattr(kafka_producer, "AIOKafkaProducer", library.producer)
+    async with open_kafka_log(kafka_broker.bootstrap_servers) as log, asyncio.timeout(30):
+        for _ in range(4):
+            assert await _append(log, _records(1)) == (Appended.UNKNOWN,)
+        assert log.why_no_append() is None
+        assert await _append(log, _records(1)) == (Appended.UNKNOWN,)
+        await _until(lambda: log.why_no_append() is not None)
+        assert log.why_no_append() == "5 producers in a row: each lost a batch"
+        assert await _append(log, _records(1)) == (Appended.DURABLE,)
+        assert log.why_no_append() is None
+
+
+async def test_an_outage_that_all_share_makes_no_producer_unfit(opened: Open) -> None:
+    losing = _fails_later(RuntimeError("a bug"))
+    library = Library(*[losing] * 6)
+    async with opened(library) as log, asyncio.timeout(30):  # nobody listens there
+        for _ in range(6):
+            assert await _append(log, _records(1)) == (Appended.UNKNOWN,)
+        assert await _append(log, _records(1)) == (Appended.DURABLE,)
+        assert log.why_no_append() is None
 
 
 async def test_what_waits_behind_a_batch_that_failed_is_sent(opened: Open) -> None:

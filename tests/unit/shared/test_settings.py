@@ -1,6 +1,7 @@
 """Settings: what is missing or wrong is named, what is secret is never shown."""
 
 import traceback
+from pathlib import Path
 
 import pytest
 from pydantic import Field, SecretStr, ValidationError
@@ -87,6 +88,114 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = read(DatabaseSettings).database_url
     assert stored is not None
     assert stored.get_secret_value() == secrets["DATABASE_URL"]
+
+
+def test_a_secret_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql://perennial: hunter2 @db/perennial \r\n")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(file))
+    monkeypatch.setenv("DATABASE_URL", "")
+    settings = read(DatabaseSettings)
+    assert settings.database_url is not None
+    # The end of the line goes, and nothing else.
+    assert (
+        settings.database_url.get_secret_value() == "postgresql://perennial: hunter2 @db/perennial "
+    )
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(None, "cannot be read: No such file", id="no file"),
+        pytest.param(b"", "is empty", id="empty"),
+        pytest.param(b" \n\n", "is empty", id="blank"),
+        pytest.param(b"hunter2-\xff" * 8, "no UTF-8", id="no text"),
+        pytest.param(b"hunter2-" * 200_000, "larger than any secret", id="too large"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_refused_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("PERENNIAL_NEEDED", "x")
+    monkeypatch.setenv("PERENNIAL_SECRET_FILE", str(file))
+    with pytest.raises(Misconfigured, match=f"^PERENNIAL_SECRET_FILE: .*{said}") as raised:
+        read(_Needed)
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_secret_that_is_given_twice_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PERENNIAL_USER_HASH_KEY", _SECRET * 4)
+    monkeypatch.setenv("PERENNIAL_USER_HASH_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("PERENNIAL_SCORING_KEY_FILE", str(tmp_path / "absent"))
+    with pytest.raises(Misconfigured) as raised:
+        read(ProcessSettings)
+    first, second = str(raised.value).split("; ")
+    assert first.startswith("PERENNIAL_USER_HASH_KEY and PERENNIAL_USER_HASH_KEY_FILE")
+    assert second.startswith("PERENNIAL_SCORING_KEY_FILE: ")
+    assert _SECRET not in str(raised.value)
+
+
+def test_a_secret_of_a_file_keeps_the_rules_of_its_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(_SECRET)  # too short
+    monkeypatch.setenv("PERENNIAL_USER_HASH_KEY_FILE", str(file))
+    with pytest.raises(Misconfigured, match=r"^PERENNIAL_USER_HASH_KEY: ") as raised:
+        read(ProcessSettings)
+    assert _SECRET not in "".join(traceback.format_exception(raised.value))
+
+
+def test_only_secrets_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ADMIN_PORT_FILE", str(tmp_path / "absent"))
+    assert read(ProcessSettings).admin_port == 9100
+
+
+_SASL = {"KAFKA_SASL_USERNAME": "scoring", "KAFKA_SASL_PASSWORD": _SECRET}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        pytest.param({"KAFKA_SECURITY_PROTOCOL": "TLS"}, ["KAFKA_SECURITY_PROTOCOL: "], id="none"),
+        pytest.param(
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+            ["KAFKA_SASL_USERNAME is needed", "KAFKA_SASL_PASSWORD is needed"],
+            id="nobody signs in",
+        ),
+        pytest.param(_SASL, ["KAFKA_SASL_USERNAME is of no use"], id="sign-in in plain text"),
+        pytest.param(
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_CA_FILE": "/ca", **_SASL},
+            ["KAFKA_CA_FILE is of no use"],
+            id="an authority without TLS",
+        ),
+        pytest.param(
+            {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_CERTIFICATE_FILE": "/chain"},
+            ["KAFKA_CERTIFICATE_FILE and KAFKA_KEY_FILE"],
+            id="a certificate without its key",
+        ),
+        pytest.param(
+            {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_BOOTSTRAP_SERVERS": ""},
+            ["KAFKA_BOOTSTRAP_SERVERS is not set"],
+            id="the embedded log would be taken",
+        ),
+    ],
+)
+def test_half_of_what_kafka_needs_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], named: list[str]
+) -> None:
+    for name, value in {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9093", **given}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured) as raised:
+        read(LogSettings)
+    assert all(name in str(raised.value) for name in named)
+    assert _SECRET not in str(raised.value)
 
 
 def test_settings_do_not_change() -> None:

@@ -1,6 +1,6 @@
 """The books: who was a customer when, whatever came in when."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -177,6 +177,16 @@ def test_without_any_change_all_is_the_first_load() -> None:
     ledger = ledger_of(late, as_of=NOW)
     books = Books(ledger.versions, len(ledger.accounts))
     assert books.customers_at(date(2025, 1, 2).toordinal()).tolist() == [True]
+
+
+def test_the_opening_ended_when_it_did_though_whose_change_ended_it_is_erased() -> None:
+    """Else a record that came later would hold for all the past: figures of years would change."""
+    late = account("acme", {"2026-03-10T12:00": {"contract_start": "2025-01-01"}})
+    ledger = ledger_of(late, as_of=NOW)
+    january = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 10**6)
+    books = Books(ledger.versions, len(ledger.accounts), erased_since=january)
+    assert books.customers_at(date(2025, 1, 2).toordinal()).tolist() == [False]
+    assert books.customers_at(date(2026, 3, 11).toordinal()).tolist() == [True]
 
 
 def test_an_account_without_a_record_is_no_customer() -> None:
