@@ -39,7 +39,7 @@ from tests.standins.slack import (
 from tests.standins.webhooks import SECRET, Collector, collector
 from tests.unit.notifier.factories import message
 
-LIMIT = timedelta(seconds=0.5)
+LIMIT = timedelta(seconds=1.5)
 Fault = Literal["later", "pause", "refused", "hang", "cut"]
 KINDS = {
     "later": Class.TRANSIENT,

@@ -28,7 +28,7 @@ from tests.standins.slack import (
 from tests.unit.notifier.factories import message
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-LIMIT = timedelta(seconds=0.5)
+LIMIT = timedelta(seconds=1.5)
 
 
 @pytest.fixture
