@@ -5,7 +5,7 @@ it knows which one is there; both pass `tests/contract/log`. The position of a c
 transaction of its handler (`positions.py`); what an adapter stores is a hint for lag tools.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -161,9 +161,11 @@ class Consumer(Protocol):
     `if is_current(batch): seek(...)` safe against a rebalance.
     """
 
-    async def fetch(self, *, max_records: int, wait: timedelta) -> Sequence[Batch]:
+    async def fetch(
+        self, *, max_records: int, wait: timedelta, but: Collection[TopicPartition] = ()
+    ) -> Sequence[Batch]:
         """The next batches, at most one per partition and each of at most `max_records`; empty
-        after `wait` without records.
+        after `wait` without records. Partitions of `but` are left alone, and stay ours.
 
         Never raises because the log is away: it waits and returns nothing.
         """
@@ -257,6 +259,21 @@ class Log(Protocol):
         position is looked at from its beginning.
 
         Raises TopicMissing, or LogUnavailable where the log does not answer.
+        """
+        ...
+
+    async def ends(self, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
+        """The offset that the next record of each partition will have; cheap, asked each second.
+
+        Whatever was durable before the call lies below, also in partitions that a topic was given
+        since. Raises TopicMissing, or LogUnavailable within five seconds.
+        """
+        ...
+
+    async def begins(self, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
+        """The oldest offset of each partition that may still be read; its end where none may.
+
+        Raises as `ends`.
         """
         ...
 

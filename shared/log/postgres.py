@@ -110,6 +110,7 @@ Table(
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
 _MAX_TRANSACTION_RECORDS = 20_000
 _POOL_SIZE = 6
+_ANSWER_SECONDS = 4.0
 _CLEAN_EVERY_SECONDS = 300.0
 _DELETE_BATCH = 10_000
 
@@ -291,6 +292,12 @@ class PostgresLog:
             for row in rows
         }
 
+    async def ends(self, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
+        return await self._offsets(_ENDS, topics)
+
+    async def begins(self, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
+        return await self._offsets(_BEGINS, topics)
+
     async def ping(self) -> bool:
         try:
             async with asyncio.timeout(2):
@@ -304,6 +311,17 @@ class PostgresLog:
 
     def why_no_append(self) -> str | None:
         return None  # Each append takes a connection that was just tried.
+
+    async def _offsets(self, query: str, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                rows = await self._fetch(query, list(topics))
+        except TimeoutError as error:
+            raise LogUnavailable("the embedded log does not answer in time") from error
+        offsets = {TopicPartition(topic, number): offset for topic, number, offset in rows}
+        if missing := sorted(set(topics) - {partition.topic for partition in offsets}):
+            raise TopicMissing(", ".join(missing))
+        return offsets
 
     async def _fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         try:
@@ -429,6 +447,15 @@ LEFT JOIN LATERAL (
     WHERE r.topic = n.topic AND r.partition = n.partition AND r."offset" >= n.position
     ORDER BY "offset" LIMIT 1
 ) AS waiting ON true
+"""
+_ENDS = "SELECT topic, partition, next_offset FROM log.heads WHERE topic = ANY($1)"
+_BEGINS = """
+SELECT heads.topic, heads.partition, coalesce(oldest."offset", heads.next_offset) FROM log.heads
+LEFT JOIN LATERAL (
+    SELECT "offset" FROM log.records AS r
+    WHERE r.topic = heads.topic AND r.partition = heads.partition ORDER BY "offset" LIMIT 1
+) AS oldest ON true
+WHERE heads.topic = ANY($1)
 """
 # The oldest records of one partition, through its primary key: no scan of what stays.
 _DELETE_EXPIRED = """

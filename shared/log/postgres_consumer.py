@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -78,13 +78,15 @@ class PostgresConsumer:
         hints, self._hints = self._hints, {}
         return hints
 
-    async def fetch(self, *, max_records: int, wait: timedelta) -> Sequence[Batch]:
+    async def fetch(
+        self, *, max_records: int, wait: timedelta, but: Collection[TopicPartition] = ()
+    ) -> Sequence[Batch]:
         until = time.monotonic() + wait.total_seconds()
         while True:
             if self._failure is not None:
                 raise self._failure
             try:
-                batches = await self._fetch_now(max_records)
+                batches = await self._fetch_now(max_records, but)
             except Exception as error:
                 if not is_away(error):
                     raise
@@ -98,12 +100,12 @@ class PostgresConsumer:
                 async with asyncio.timeout(_POLL_SECONDS), self._appended:
                     await self._appended.wait()
 
-    async def _fetch_now(self, max_records: int) -> list[Batch]:
+    async def _fetch_now(self, max_records: int, but: Collection[TopicPartition]) -> list[Batch]:
         generation = self._generation
         ends = await self._ends()
         behind = [
             partition
-            for partition in sorted(self._assigned)
+            for partition in sorted(self._assigned.difference(but))
             if self._positions.get(partition, 0) < ends.get(partition, 0)
         ]
         # Begin with another partition each time: a busy one must not starve the others.

@@ -21,7 +21,7 @@ from shared import database, failpoints, traceparent, tracing
 from shared import logging as logs
 from shared.errors import InvalidMessage, PerennialError
 from shared.lifecycle import Frame, stopped_within
-from shared.log import Batch, Consumer, TopicPartition
+from shared.log import Batch, Consumer, LogUnavailable, TopicPartition
 from shared.log.backlog import Backlog
 from shared.log.positions import Claim, Fenced
 from shared.telemetry import Operation
@@ -59,7 +59,7 @@ class Handler(Protocol):
         """Move the position and apply the effects, or raise and leave nothing.
 
         Raises Fenced where the position is not `held`; InvalidMessage only where the batch is one
-        record that can never be taken in.
+        record that can never be taken in; LogUnavailable where what it appends may not be durable.
         """
         ...
 
@@ -157,7 +157,7 @@ class Worker:
             self._consumer.seek(partition, stored.get(partition, 0))
 
     async def _process_all(self, batches: Sequence[Batch], stop: asyncio.Event) -> bool:
-        """False where the database is away: what was not taken in will be fetched again."""
+        """False where a dependency is away: what was not taken in will be fetched again."""
         waiting, undone = deque(batches), list[Batch]()
 
         async def work_off() -> None:
@@ -183,7 +183,7 @@ class Worker:
         return False
 
     async def _process(self, batch: Batch) -> bool:
-        """False where the database is away."""
+        """False where a dependency is away."""
         if not self._consumer.is_current(batch):
             return True
         try:
@@ -192,7 +192,7 @@ class Worker:
         except Fenced:
             await self._give_up(batch)
         except Exception as error:
-            if not database.is_away(error):
+            if not _is_away(error):
                 raise
             log.warning("worker.away", cause=type(error).__name__, **_where(batch))
             return False
@@ -268,7 +268,7 @@ class Worker:
         try:
             await self._retried(Operation.TAKE_IN, lambda: self._handler.take_in(batch, held.claim))
         except Exception as error:
-            if isinstance(error, Fenced) or database.is_away(error):
+            if isinstance(error, Fenced) or _is_away(error):
                 raise
             if len(batch.records) > 1:
                 log.warning("worker.halving", cause=type(error).__name__, **_where(batch))
@@ -328,6 +328,11 @@ async def _beside_each_other(work: Callable[[], Coroutine[None, None, None]], co
                 group.create_task(work())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the same batch may pass later, and no part of it does now."""
+    return isinstance(error, LogUnavailable) or database.is_away(error)
 
 
 def _where(batch: Batch) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """The log on Apache Kafka: the only package that imports aiokafka.
 
 `producer.py` keeps a producer alive, `appender.py` appends through it, `consumer.py` consumes,
-`topics.py` knows the topics, `survey.py` looks from outside, `cluster.py` knows how to reach the
-brokers. Opening never fails because
-they are away: appends say so, and everything recovers by itself when they are back.
+`topics.py` knows the topics, `offsets.py` how far they reach, `survey.py` looks from outside,
+`cluster.py` knows how to reach the brokers. Opening never fails because they are away: appends say
+so, and everything recovers by itself when they are back.
 """
 
 import ssl
@@ -25,6 +25,7 @@ from shared.log.kafka import topics as kafka_topics
 from shared.log.kafka.appender import Appender, open_appender
 from shared.log.kafka.cluster import Cluster, SignIn
 from shared.log.kafka.consumer import Timing, open_follower, open_member
+from shared.log.kafka.offsets import Offsets, open_offsets
 from shared.log.kafka.producer import Producer, open_producer
 from shared.log.kafka.survey import surveyed
 
@@ -65,8 +66,9 @@ async def open_kafka_log(
             max_in_flight_bytes=max_in_flight_bytes,
             max_in_flight_records=max_in_flight_records,
         ) as appender,
+        open_offsets(cluster) as offsets,
     ):
-        yield KafkaLog(cluster, producer, appender, timing, background, replicas=replicas)
+        yield KafkaLog(cluster, producer, appender, offsets, timing, background, replicas=replicas)
 
 
 class KafkaLog:
@@ -77,6 +79,7 @@ class KafkaLog:
         cluster: Cluster,
         producer: Producer,
         appender: Appender,
+        offsets: Offsets,
         timing: Timing,
         background: Background,
         *,
@@ -85,6 +88,7 @@ class KafkaLog:
         self._cluster = cluster
         self._producer = producer
         self._appender = appender
+        self._offsets = offsets
         self._timing = timing
         self._background = background
         self._replicas = replicas
@@ -122,6 +126,12 @@ class KafkaLog:
         self, topics: Sequence[str], *, group: str, positions: Mapping[TopicPartition, int]
     ) -> Mapping[TopicPartition, Extent]:
         return await surveyed(self._cluster, topics, group=group, positions=positions)
+
+    async def ends(self, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
+        return await self._offsets.ends(topics)
+
+    async def begins(self, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
+        return await self._offsets.begins(topics)
 
     async def ping(self) -> bool:
         return await self._producer.ping()

@@ -12,7 +12,7 @@ Every rule here prevents a loss or a standstill that was seen (`log.md`, section
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,6 +49,7 @@ _FETCH_MAX_BYTES = 8 * 1024 * 1024
 # The client hands out one partition's records before it comes to the next: a worker that has room
 # for several batches at once looks several times.
 _LOOKS = 4
+_NONE = KafkaPartition("", -1)
 
 log = logs.get(__name__)
 
@@ -92,7 +93,9 @@ class KafkaConsumer:
         self._seen: dict[KafkaPartition, datetime] = {}
         """When we last knew to be at the end, or the age of what was handed out."""
 
-    async def fetch(self, *, max_records: int, wait: timedelta) -> Sequence[Batch]:
+    async def fetch(
+        self, *, max_records: int, wait: timedelta, but: Collection[TopicPartition] = ()
+    ) -> Sequence[Batch]:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + wait.total_seconds()
         if self._fetching is None:
@@ -102,7 +105,10 @@ class KafkaConsumer:
             left = max(timedelta(), timedelta(seconds=ends_at - loop.time()))
             self._outdated.clear()
             self._taken.clear()
-            self._fetching = asyncio.create_task(self._get(self._current, max_records, left))
+            without = frozenset(map(self._own, but))
+            self._fetching = asyncio.create_task(
+                self._get(self._current, max_records, left, without)
+            )
         fetching = self._fetching
         await asyncio.wait({fetching}, timeout=ends_at - loop.time() + _FETCH_GRACE_SECONDS)
         if not fetching.done():
@@ -214,9 +220,18 @@ class KafkaConsumer:
             # The others get the partitions; the position in the database fences what is in hand.
             log.warning("log.rebalance_did_not_wait", group=self._group, seconds=limit)
 
-    async def _get(self, consumer: AIOKafkaConsumer, max_records: int, wait: timedelta) -> _Fetched:
+    async def _get(
+        self,
+        consumer: AIOKafkaConsumer,
+        max_records: int,
+        wait: timedelta,
+        without: frozenset[KafkaPartition],
+    ) -> _Fetched:
         fetched = []
         others: frozenset[KafkaPartition] = frozenset()  # of all, at first
+        if without:
+            # Of none, the library would hand out all; and it is to see that it is being polled.
+            others = (consumer.assignment() - without) or frozenset({_NONE})
         for look in range(_LOOKS):
             _spare_copies(consumer)
             records = await consumer.getmany(
@@ -225,7 +240,7 @@ class KafkaConsumer:
             # No await before this line: a rebalance in between would put its number on old records.
             fetched.append((records, self._generation))
             self._taken |= records.keys()
-            others = consumer.assignment() - self._taken
+            others = consumer.assignment() - self._taken - without
             if not records or not others:
                 break
         return fetched
