@@ -16,6 +16,7 @@ from shared.errors import InvalidMessage
 
 USAGE_EVENTS = "usage-events"
 USAGE_EVENTS_OVERFLOW = "usage-events-overflow"
+UNPLACED_EVENTS = "unplaced-events"
 DIRECTORY_CHANGES = "directory-changes"
 ACCOUNTS = "accounts"
 FLAGS = "flags"
@@ -75,6 +76,19 @@ class OutcomeKind(StrEnum):
     NO_ACTION_NEEDED = "no_action_needed"
 
 
+class PlacedBy(StrEnum):
+    """How the account was found of an event that named a user alone."""
+
+    ONLY_ACCOUNT = "only_account"
+    """The user is known in one account."""
+    GROUP_CALL = "group_call"
+    """Of several, the one that the latest `group` call at or before the event named."""
+    LAST_ACTIVITY = "last_activity"
+    """No `group` call before it: the account in which the user was active last."""
+    FIRST_STATED = "first_stated"
+    """Nor any activity: the account that the next `group` call names, or that was known first."""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all messages; `v` is the version of the message's schema."""
 
@@ -95,6 +109,26 @@ class UsageEvent(Message, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     occurred_at: datetime
     received_at: datetime
     user: str | None = None
+    client_at: datetime | None = None
+    format: str = "native"
+    backfill: bool = False
+    properties: Mapping[str, object] = {}
+    placed_by: PlacedBy | None = None
+    """None: the event itself named the account, or its source's default did."""
+
+
+class UnplacedEvent(Message, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A usage event that names a user and no account (`unplaced-events`, key: the user's hash).
+
+    Scoring finds the account and appends it to `usage-events` under the same source and id.
+    """
+
+    id: str
+    source: str
+    user: str
+    type: str
+    occurred_at: datetime
+    received_at: datetime
     client_at: datetime | None = None
     format: str = "native"
     backfill: bool = False

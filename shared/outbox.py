@@ -27,6 +27,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -67,17 +68,20 @@ async def put(
 ) -> None:
     """Let the records leave with the caller's transaction."""
     if records:
+        # One statement, however many: thousands may leave at once.
         await connection.execute(
-            table.insert(),
-            [
-                {
-                    "topic": topic,
-                    "key": record.key,
-                    "value": record.value,
-                    "headers": msgspec.msgpack.encode(record.headers),
-                }
-                for record in records
-            ],
+            text(
+                f"INSERT INTO {table.fullname} (topic, key, value, headers)"
+                " SELECT CAST(:topic AS text), key, value, headers FROM unnest("
+                "CAST(:keys AS bytea[]), CAST(:contents AS bytea[]), CAST(:headers AS bytea[]))"
+                " WITH ORDINALITY AS n (key, value, headers, number) ORDER BY number"
+            ),
+            {
+                "topic": topic,
+                "keys": [record.key for record in records],
+                "contents": [record.value for record in records],
+                "headers": [msgspec.msgpack.encode(record.headers) for record in records],
+            },
         )
 
 

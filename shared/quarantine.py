@@ -17,7 +17,7 @@ import msgspec
 from shared.errors import InvalidMessage
 from shared.log import MAX_RECORD_BYTES, Record, StoredRecord, TopicPartition, size_of
 from shared.log.topics import TOPICS
-from shared.messages import Message, decode, encode
+from shared.messages import UNPLACED_EVENTS, Message, decode, encode
 
 INGEST_STAGE: Final = "ingest.decode"
 MAX_ITEM_BYTES: Final = 64 * 1024
@@ -126,7 +126,7 @@ def read_rejected(stored: StoredRecord, partition: int) -> Rejected | None:
     is_item = topic is None
     code = headers.get(_CODE, "")
     message = headers.get(f"{_CONNECT}exception.message", "")
-    account = said.get("account") if is_item else stored.key.decode("utf-8", "replace") or None
+    account = said.get("account") if is_item else _account_of(topic, stored.key)
     return Rejected(
         id=RejectedId(f"{partition}-{stored.offset}"),
         rejected_at=stored.appended_at,
@@ -210,6 +210,11 @@ def _source_of(value: bytes | None) -> str | None:
         return _sourced.decode(value or b"{}").source
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _account_of(topic: str | None, key: bytes) -> str | None:
+    """The account that the key of a record names."""
+    return None if topic == UNPLACED_EVENTS else key.decode("utf-8", "replace") or None
 
 
 def _why_not(said: Mapping[str, str], topic: str | None, value: bytes | None) -> str | None:
