@@ -39,7 +39,9 @@ log_positions: Final = positions_table(metadata, counts=True)
 outbox: Final = outbox_table(metadata)
 
 # Which events have been counted. Partitioned by the day that the client stated (`partitions.py`):
-# a retry names the same day, whatever was corrected since. `key` is 128 bits of (source, id).
+# a retry names the same day, whatever was corrected since. `key` is 128 bits of (source, id). Those
+# that we have found the account of stand under an empty one: such an event counts once, even where
+# its account was found twice, and differently.
 seen_events: Final = Table(
     "seen_events",
     metadata,
@@ -124,6 +126,81 @@ account_past: Final = Table(
     Column("first_day", Date, nullable=False),
     Column("last_day", Date, nullable=False),
     Column("active_days", Integer, nullable=False),
+)
+
+# Which accounts a user belongs to, by the user's key (`domain/activity.py: user_key`): the first
+# UTC day that a `group` call, an `identify` call or any other event said so; the last that anything
+# did. `learnt_at` is when intake first heard of it, by our clock; `last_active_at` may be up to a
+# quarter of an hour behind (`memberships.py`). An event that was placed teaches nothing.
+memberships: Final = Table(
+    "memberships",
+    metadata,
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", Text, primary_key=True),
+    Column("grouped_on", Date),
+    Column("identified_on", Date),
+    Column("active_on", Date),
+    Column("last_on", Date, nullable=False),
+    Column("last_active_at", DateTime(timezone=True)),
+    Column("learnt_at", DateTime(timezone=True), nullable=False),
+    Index("memberships_by_account", "account_id"),
+)
+
+# When which user was said to work for which account: each `group` call, at the event's own time.
+group_calls: Final = Table(
+    "group_calls",
+    metadata,
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("stated_at", DateTime(timezone=True), primary_key=True),
+    Column("account_id", Text, primary_key=True),
+)
+
+# Events that name no account, until their user is known in one; `partition` and `log_offset` are
+# where they came from, `event_day` and `key` as in `seen_events`, `waiting_since` the log's clock.
+waiting_events: Final = Table(
+    "waiting_events",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_day", Date, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("log_offset", BigInteger, nullable=False),
+    Column("waiting_since", DateTime(timezone=True), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("headers", LargeBinary, nullable=False),
+    Index("waiting_events_by_age", "partition", "waiting_since"),
+)
+
+# How many rows of each partition `waiting_events` has: written in the transactions that change it.
+waiting_counts: Final = Table(
+    "waiting_counts",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("events", BigInteger, nullable=False),
+)
+
+# What became of the events without an account, by source and by the hour of its happening; one row
+# for each partition, as in `source_hours`. An event that has waited stands under two of them.
+placing_hours: Final = Table(
+    "placing_hours",
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    *(
+        Column(name, BigInteger, nullable=False, server_default="0")
+        for name in (
+            "only_account",
+            "group_call",
+            "last_activity",
+            "first_stated",
+            "waiting",
+            "late",
+            "full",
+            "erased",
+        )
+    ),
 )
 
 # Accounts to be scored again. Rows are only inserted and deleted: intake never waits for a sweep.
