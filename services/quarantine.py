@@ -32,7 +32,7 @@ from shared.log import (
     TopicMissing,
     TopicPartition,
 )
-from shared.messages import REJECTED
+from shared.messages import REJECTED, UNPLACED_EVENTS
 from shared.quarantine import (
     Rejected,
     RejectedId,
@@ -331,6 +331,8 @@ async def _replays(log: Log, now: datetime) -> Replay:
     def become(rejected: Rejected) -> Sequence[tuple[str, Record]]:
         if rejected.topic is None:
             return replayer.records(rejected)
+        if rejected.topic == UNPLACED_EVENTS:
+            return [replayer.of_user_alone(rejected)]
         as_it_was = Record(key=rejected.key, value=rejected.value, headers=rejected.own_headers)
         return [(rejected.topic, as_it_was)]
 

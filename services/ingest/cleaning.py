@@ -60,6 +60,7 @@ _OF_A_PERSON = frozenset({"id", "ids", "uuid", "key"})
 """Names of a person's id inside of what `_PERSONS` names."""
 _NAMES_OF_ACCOUNTS = frozenset({"accountid", "tenantid", "groupid", "groupkey"})
 _GROUPS = "groups"
+_COMPANY = "company"
 _NAMES_OF_ITEMS = frozenset({"id", "messageid", "uuid", "source", "subject", "type", "event"})
 """At the outermost level: what an item is and whose, which its replay must find as it was."""
 _OWNER = frozenset(COLUMN_NAMES["owner"])
@@ -219,6 +220,7 @@ class Cleaning:
         return (
             name in _NAMES_OF_ACCOUNTS
             or parent == _GROUPS
+            or (parent == _COMPANY and name == "id")
             or (level == 1 and name in _NAMES_OF_ITEMS)
         )
 

@@ -64,7 +64,7 @@ def decode_carefully(
             own_times = None
             if reading.sent_at is not None and envelope.sent_at is None:
                 own_times = _own_times(reading.sent_at, submission, rules)
-            result, record = reader.read(reading, index, own_times)
+            result, topic, record = reader.read(reading, index, own_times)
             change = _change(reading, result, record, submission)
         except InvalidMessage as error:
             known = None if reading is None else stated_id(reading.draft.id)
@@ -76,7 +76,8 @@ def decode_carefully(
             decoded.results.append(result)
             decoded.duplicates.append((result, first))
             continue
-        topic = USAGE_EVENTS if overflow is None else overflow.topic_of(record.key)
+        if overflow is not None and topic == USAGE_EVENTS:
+            topic = overflow.topic_of(record.key)
         decoded.wait_for(result, topic, record)
         if change is not None:
             decoded.append(result, DIRECTORY_CHANGES, change)

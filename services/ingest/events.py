@@ -1,5 +1,7 @@
 """One item of any wire format becomes a usage event on the log, or is rejected with a reason.
 
+One that names a user and no account becomes an unplaced event: scoring finds its account.
+
 A format fills a `Draft`; all rules of the wire page about single events stand here and in
 `identity` and `times`, once.
 """
@@ -15,10 +17,14 @@ from services.ingest.times import TimeRules
 from services.ingest.wire import Draft, EventRules, Reading, Submission
 from shared.errors import InvalidMessage
 from shared.log import Record
-from shared.messages import UsageEvent, encode
+from shared.messages import UNPLACED_EVENTS, USAGE_EVENTS, UnplacedEvent, UsageEvent, encode
 
 MAX_PROPERTIES = 100
 MAX_DURATION_SECONDS = 86_400
+
+_MAX_PLACED_BYTES = 2_048
+"""What an account adds to an event, as key and in the value, once it is found: at most 200
+characters of eight bytes together, the names of the fields, and by what it was found."""
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 """Properties of these types alone are as flat as can be: nothing to walk through."""
@@ -40,8 +46,8 @@ class EventReader:
 
     def read(
         self, reading: Reading, index: int, times: TimeRules | None = None
-    ) -> tuple[Result, Record]:
-        """The event's record, and its result as it stands until the log has it.
+    ) -> tuple[Result, str, Record]:
+        """The event's record and its topic, and its result as it stands until the log has it.
 
         `times` are the item's own, where it says itself when it was sent. Raises InvalidMessage.
         """
@@ -55,7 +61,10 @@ class EventReader:
         stated = draft.account
         if stated is None or stated == "":
             stated = submission.source.default_account or stated
-        account = account_of(stated)
+        try:
+            account: str | None = account_of(stated)
+        except InvalidMessage as error:
+            account = self._account_of_none(reading, error)
         event_type = type_of(draft.type)
         if self._type_map:
             event_type = self._type_map.get(event_type, event_type)
@@ -68,29 +77,46 @@ class EventReader:
             self._allow_old(has_id=event_id is not None)
         if event_id is None:
             event_id = str(uuid.uuid4())
-        value = encode(
-            UsageEvent(
-                id=event_id,
-                source=submission.source.name,
-                account=account,
-                user=user,
-                type=event_type,
-                occurred_at=occurred_at,
-                client_at=client_at,
-                received_at=submission.received_at,
-                format=self._format,
-                backfill=is_old or submission.marks_backfill,
-                properties=properties,
-            )
+        event = UsageEvent(
+            id=event_id,
+            source=submission.source.name,
+            account=account or "",
+            user=user,
+            type=event_type,
+            occurred_at=occurred_at,
+            client_at=client_at,
+            received_at=submission.received_at,
+            format=self._format,
+            backfill=is_old or submission.marks_backfill,
+            properties=properties,
         )
-        key = account.encode()
-        if len(key) + len(value) > self._rules.max_record_bytes:
+        if account is None and user is not None:
+            topic, key, value = UNPLACED_EVENTS, user.encode(), encode(_unplaced(event, user))
+            size = len(key) + len(value) + _MAX_PLACED_BYTES
+        else:
+            topic, key, value = USAGE_EVENTS, event.account.encode(), encode(event)
+            size = len(key) + len(value)
+        if size > self._rules.max_record_bytes:
             raise InvalidMessage(
                 Code.EVENT_TOO_LARGE,
                 f"as a record it takes more than {self._rules.max_record_bytes} bytes",
             )
         result = Result(index, event_id, "retry", None, None, tuple(warnings))
-        return result, Record(key=key, value=value, headers=submission.trace)
+        return result, topic, Record(key=key, value=value, headers=submission.trace)
+
+    def _account_of_none(self, reading: Reading, error: InvalidMessage) -> str | None:
+        """None where a user leads to it; raises InvalidMessage where it was stated, but badly."""
+        if error.code != Code.MISSING_ACCOUNT:
+            raise error
+        if (default := self._submission.source.default_account) is not None:
+            return account_of(default)
+        if reading.traits is not None:
+            why = f"{error.detail}: it describes an account"
+        elif reading.draft.user is None or user_of(reading.draft.user) is None:
+            why = f"{error.detail}: it names no user either"
+        else:
+            return None
+        raise InvalidMessage(Code.MISSING_ACCOUNT, why) from error
 
     def _id(
         self, value: object, index: int, warnings: list[ItemWarning], *, is_suspect: bool
@@ -151,6 +177,38 @@ class EventReader:
             raise InvalidMessage(
                 Code.TOO_OLD, f"occurred_at: older than {days} days; it needs an id"
             )
+
+
+def placed(event: UnplacedEvent, account: str) -> UsageEvent:
+    """As if it had named the account itself."""
+    return UsageEvent(
+        id=event.id,
+        source=event.source,
+        account=account,
+        user=event.user,
+        type=event.type,
+        occurred_at=event.occurred_at,
+        client_at=event.client_at,
+        received_at=event.received_at,
+        format=event.format,
+        backfill=event.backfill,
+        properties=event.properties,
+    )
+
+
+def _unplaced(event: UsageEvent, user: str) -> UnplacedEvent:
+    return UnplacedEvent(
+        id=event.id,
+        source=event.source,
+        user=user,
+        type=event.type,
+        occurred_at=event.occurred_at,
+        client_at=event.client_at,
+        received_at=event.received_at,
+        format=event.format,
+        backfill=event.backfill,
+        properties=event.properties,
+    )
 
 
 def _null_what_is_no_number(draft: Draft, warnings: list[ItemWarning]) -> None:

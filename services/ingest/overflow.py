@@ -1,7 +1,8 @@
 """Fairness among accounts: what one sends beyond its share takes another road to scoring.
 
 The overflow topic is partitioned by account as the first one is, so that an account's events keep
-their order there, and the events of all others do not wait behind them.
+their order there, and the events of all others do not wait behind them. An event without an account
+is nobody's share: it has a topic of its own.
 """
 
 import time

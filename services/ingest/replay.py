@@ -11,16 +11,19 @@ from services.ingest.app import directory_rules, event_rules
 from services.ingest.decoding import decode
 from services.ingest.directory import DirectorySubmission
 from services.ingest.envelope import Envelope
+from services.ingest.events import placed
+from services.ingest.identity import account_of
 from services.ingest.items import Parsed
 from services.ingest.replies import Refused
 from services.ingest.results import Code, Decoded
 from services.ingest.routes import EVENT_PATHS
 from services.ingest.settings import IngestSettings
 from services.ingest.wire import FormatName, Reading, Submission, WireFormat
-from shared import traceparent
+from shared import messages, traceparent
 from shared.credentials import HashedUser, KeyRing
 from shared.errors import InvalidMessage
 from shared.log import Record
+from shared.messages import UNPLACED_EVENTS, USAGE_EVENTS, UnplacedEvent, encode
 from shared.quarantine import Rejected
 from shared.traceparent import RecordHeaders
 
@@ -72,6 +75,19 @@ class Replayer:
             for topic, parcel in decoded.parcels.items()
             for record in parcel.records
         ]
+
+    def of_user_alone(self, rejected: Rejected) -> tuple[str, Record]:
+        """An event that named no account and found none: as it was, unless its source has one now.
+
+        Raises InvalidMessage where that account is none.
+        """
+        account = self._ring.source(rejected.source or "").default_account
+        if account is None:
+            as_it_was = Record(key=rejected.key, value=rejected.value, headers=rejected.own_headers)
+            return UNPLACED_EVENTS, as_it_was
+        event = placed(messages.decode(UnplacedEvent, rejected.value), account_of(account))
+        key = event.account.encode()
+        return USAGE_EVENTS, Record(key=key, value=encode(event), headers=rejected.own_headers)
 
     def _event(
         self,

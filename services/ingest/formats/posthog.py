@@ -40,7 +40,10 @@ _SENT = b"posthog-request-timestamp"
 _USUAL_GROUP = "company"
 _TYPES = {"$pageview": "page_view", "$screen": "screen_view"}
 _SAYS_HISTORY = re.compile(rb'"historical_migration"\s*:\s*true')
-_NO_ACCOUNT = "its $groups name no account; the source's account_group says which type is one"
+_NO_ACCOUNT = (
+    "its $groups name no account, and no user leads to one;"
+    " the source's account_group says which type is one"
+)
 
 _Outcome: TypeAlias = Literal["ok", "warning", "drop", "retry"]
 _RANKS: Final[dict[_Outcome, int]] = {"ok": 0, "warning": 1, "drop": 2, "retry": 3}
@@ -301,10 +304,10 @@ def _are_of_no_account(decoded: Decoded) -> bool:
 
 
 def _is_of_no_account(result: Result, name: _Name | None) -> bool:
-    """A call about a person, a flag, another group: no activity, and no account could be given.
+    """A visitor's flag, or what another group is called: no activity, and nobody's.
 
     Libraries send these by themselves or have no parameter for a group: to report one as an error
-    would blame the caller for what nobody can put right.
+    would blame the caller for what nobody can put right. With a person they are taken in.
     """
     return (
         result.code == Code.MISSING_ACCOUNT

@@ -1,11 +1,13 @@
 """What Segment's and RudderStack's libraries send: a batch of messages, or one by its own path.
 
 The kind of a message is its `type`, or the last part of the path. `group` says what the account is
-called and has; every message may name its account in the context or its properties.
+called and has; every message may name its account in the context or its properties, and `identify`
+in the traits of its user.
 """
 
 import base64
 import binascii
+from collections.abc import Mapping
 
 import msgspec
 
@@ -32,7 +34,8 @@ KINDS = ("track", "identify", "group", "page", "screen", "alias")
 
 _SHAPE = Shape("batch", "sentAt")
 _TYPES = {"page": "page_view", "screen": "screen_view"}
-_IN_PROPERTIES = ("account_id", "tenant_id", "groupId")
+IN_PROPERTIES = ("account_id", "tenant_id", "groupId")
+_IN_TRAITS = (*IN_PROPERTIES, "group_id")
 
 
 class _Message(msgspec.Struct, gc=False, rename="camel"):
@@ -93,12 +96,14 @@ def _read(item: bytes | Parsed, submission: Submission) -> Reading:
         occurred_at=message.original_timestamp if message.timestamp is None else message.timestamp,
         properties=_properties(message.properties) if has_properties else None,
     )
+    if kind == "identify" and draft.account is None:
+        draft.account = _account_of_traits(message)
     return Reading(
         draft,
         is_suspect,
         sent_at=message.sent_at,
         is_corrected=None not in (message.timestamp, message.original_timestamp),
-        traits=_traits(message) if kind == "group" else None,
+        traits=_object(message.traits) if kind == "group" else None,
     )
 
 
@@ -112,13 +117,28 @@ def _account(message: _Message) -> object:
     stated = (
         message.group_id,
         context.get("groupId"),
-        *(properties.get(name) for name in _IN_PROPERTIES),
+        *(properties.get(name) for name in IN_PROPERTIES),
     )
     return next((account for account in stated if account not in (None, "")), None)
 
 
-def _traits(message: _Message) -> dict[str, object]:
-    return message.traits if isinstance(message.traits, dict) else {}
+def _account_of_traits(message: _Message) -> object:
+    """The account that the traits of a user name; RudderStack's libraries send them in the context.
+
+    A company's name is not enough: two customers may share one. What can be no id at all means
+    something else: these words are the sender's own, and no reason to lose the message.
+    """
+    for traits in (_object(message.traits), _object(_object(message.context).get("traits"))):
+        company = _object(traits.get("company"))
+        stated = (*(traits.get(name) for name in _IN_TRAITS), company.get("id"))
+        for account in stated:
+            if type(account) in (str, int) and account != "":
+                return account
+    return None
+
+
+def _object(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
 
 
 SEGMENT = WireFormat(

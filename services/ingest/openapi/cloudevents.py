@@ -5,9 +5,11 @@ from services.ingest.identity import MAX_ID_LENGTH, MAX_TYPE_LENGTH
 from services.ingest.openapi.parts import (
     ACCOUNT,
     MOMENT,
+    NO_ACCOUNT,
     STORABLE,
     TYPE,
     USER,
+    USER_ALONE,
     Json,
     answers,
     body,
@@ -20,7 +22,8 @@ from services.ingest.openapi.parts import (
 TAG = "cloudevents"
 ABOUT = (
     "CloudEvents 1.0, binary, structured or batched, also from OpenMeter's clients. `subject`"
-    " is the account, the extension `userid` the person, `source` and `id` together the id."
+    " is the account, the extension `userid` the person, who leads to the account where there is no"
+    " subject; `source` and `id` together are the id."
 )
 
 _EVENT = {
@@ -93,6 +96,16 @@ def schemas() -> Json:
             },
         },
     ]
+    nobody_s = {"properties": {"account_id": NO_ACCOUNT, "tenant_id": NO_ACCOUNT}}
+    of_user_alone = {
+        "required": ["userid"],
+        "properties": {
+            "userid": USER_ALONE,
+            "subject": NO_ACCOUNT,
+            "data": nobody_s,
+            "data_base64": {"type": "null"},
+        },
+    }
     payloads = [
         {"required": ["data_base64"], "properties": {"data_base64": {"type": "string"}}},
         {"properties": {"data": {"maxProperties": MAX_PROPERTIES}}},
@@ -100,7 +113,10 @@ def schemas() -> Json:
     return {
         "CloudEvent": {
             "type": "object",
-            "description": "`subject` is the account; without it, `account_id` in the data is.",
+            "description": (
+                "`subject` is the account; without it, `account_id` in the data is; without both it"
+                " is found by `userid`."
+            ),
             "required": ["specversion", "id", "source", "type"],
             "properties": {
                 "specversion": {"const": "1.0"},
@@ -119,6 +135,6 @@ def schemas() -> Json:
                     "description": "In the place of `data`: JSON in base64.",
                 },
             },
-            "allOf": [{"anyOf": accounts}, {"anyOf": payloads}],
+            "allOf": [{"anyOf": [*accounts, of_user_alone]}, {"anyOf": payloads}],
         }
     }

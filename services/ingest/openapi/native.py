@@ -3,10 +3,12 @@
 from services.ingest.openapi.parts import (
     EVENT_ID,
     MOMENT,
+    NO_ACCOUNT,
     NOT_BLANK,
     PROPERTIES,
     TYPE,
     USER,
+    USER_ALONE,
     Json,
     absent,
     answers,
@@ -84,9 +86,20 @@ def paths() -> Json:
 
 
 def schemas() -> Json:
+    of_user_alone = {
+        "required": ["user_id"],
+        "properties": {
+            "user_id": USER_ALONE,
+            "account_id": NO_ACCOUNT,
+            "tenant_id": {"type": "null"},
+        },
+    }
     event = {
         "type": "object",
-        "description": "Its account is `account_id`, alias `tenant_id`.",
+        "description": (
+            "Its account is `account_id`, alias `tenant_id`; without one it is found by `user_id`:"
+            " where the user belongs at that time, by what other events say."
+        ),
         "required": ["type"],
         "properties": {
             "id": EVENT_ID,
@@ -95,7 +108,7 @@ def schemas() -> Json:
             "occurred_at": MOMENT,
             "properties": PROPERTIES,
         },
-        "anyOf": named_by("account_id", "tenant_id"),
+        "anyOf": [*named_by("account_id", "tenant_id"), of_user_alone],
     }
     return {"Event": event}
 
@@ -108,6 +121,7 @@ def _examples() -> Json:
             batch=[_LOGIN, export],
             one_bad_item={"events": [{**_LOGIN, "id": "b-1"}, {"id": "b-2", "type": "login"}]},
             one_event={**_LOGIN, "id": "c-1"},
+            user_alone={"id": "f-1", "user_id": "u-7", "type": "login"},
         ),
         "history": {
             "summary": "Older than 30 days: needs scope `backfill` and an id",
@@ -125,12 +139,13 @@ def _answers() -> Json:
         "id": "b-2",
         "status": "rejected",
         "code": "missing_account",
-        "message": "account_id is required",
+        "message": "account_id is required: it names no user either",
     }
     return values(
         batch={"results": [accepted(0, "a-1"), accepted(1, "a-2")]},
         one_bad_item={"results": [accepted(0, "b-1"), rejected]},
         one_event={"results": [accepted(0, "c-1")]},
         lines={"results": [accepted(0, "e-1"), accepted(1, "e-2")]},
+        user_alone={"results": [accepted(0, "f-1")]},
         history={"results": [accepted(0, "d-1")]},
     )

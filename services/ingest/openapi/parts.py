@@ -72,6 +72,16 @@ PERSON: Json = {
     "pattern": _none_of(*sorted(USER_PLACEHOLDERS - {""})),
     "description": "Not blank, and no placeholder such as `null` or `anonymous`.",
 }
+USER_ALONE: Json = {
+    **PERSON,
+    "type": ["string", "integer"],
+    "not": {"enum": [0, -1]},
+    "description": "The user that leads to the account, where the event names none.",
+}
+NO_ACCOUNT: Json = {
+    "anyOf": [{"type": "null"}, {"type": "string", "pattern": f"^[{BLANK}]*$"}],
+    "description": "Nothing but blanks.",
+}
 EVENT_ID: Json = {
     "type": ["string", "integer", "null"],
     "minLength": 1,

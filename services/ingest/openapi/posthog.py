@@ -5,12 +5,15 @@ from services.ingest.openapi.parts import (
     ACCOUNT,
     EVENT_ID,
     MOMENT,
+    NO_ACCOUNT,
     TYPE,
     USER,
+    USER_ALONE,
     Json,
     answers,
     body,
     header,
+    one_of,
     ref,
     values,
 )
@@ -19,7 +22,8 @@ from services.ingest.results import Code
 TAG = "posthog"
 ABOUT = (
     "For the libraries of PostHog, unchanged: set their host, and a write key as the project's key."
-    " The account is the group of type `company` (`perennial sources`), else the only one."
+    " The account is the group of type `company` (`perennial sources`), else the only one; without"
+    " groups it is found by the person."
 )
 
 _UUID = "01944cf2-6a5f-7e4b-8c3d-2f1a0b9c8d7e"
@@ -29,6 +33,15 @@ _EVENT = {
     "distinct_id": "u-7",
     "properties": {"$groups": {"company": "acme"}, "format": "pdf"},
 }
+
+
+_ACCOUNT_OR_NONE = one_of(ACCOUNT, NO_ACCOUNT)
+_NO_GROUPS = one_of(
+    {"type": ["null", "boolean", "number", "string", "array"]},
+    {"maxProperties": 1, "additionalProperties": _ACCOUNT_OR_NONE},
+    {"required": ["company"], "properties": {"company": _ACCOUNT_OR_NONE}},
+    {"minProperties": 2, "not": {"required": ["company"]}},
+)
 
 
 def paths() -> Json:
@@ -45,6 +58,18 @@ def schemas() -> Json:
             {"minProperties": 1, "maxProperties": 1, "additionalProperties": ACCOUNT},
         ],
     }
+    named = {"type": "object", "required": ["$groups"], "properties": {"$groups": groups}}
+    is_person = {"not": {"const": False}}
+    of_user_alone = {
+        "required": ["distinct_id"],
+        "properties": {
+            "distinct_id": USER_ALONE,
+            "options": {"properties": {"process_person_profile": is_person}},
+            "properties": {
+                "properties": {"$process_person_profile": is_person, "$groups": _NO_GROUPS}
+            },
+        },
+    }
     rejected = {
         "type": "object",
         "required": ["index", "id", "code", "message"],
@@ -58,7 +83,7 @@ def schemas() -> Json:
     return {
         "PostHogEvent": {
             "type": "object",
-            "required": ["event", "properties"],
+            "required": ["event"],
             "properties": {
                 "event": TYPE,
                 "uuid": EVENT_ID,
@@ -66,13 +91,15 @@ def schemas() -> Json:
                 "timestamp": MOMENT,
                 "options": {"description": "Of V1: `process_person_profile` and the like."},
                 "properties": {
-                    "type": "object",
+                    "type": ["object", "null"],
                     "description": "Names with `$` are PostHog's; at most 100 are others.",
                     "maxProperties": MAX_PROPERTIES + 1,
-                    "required": ["$groups"],
-                    "properties": {"$groups": groups},
                 },
             },
+            "anyOf": [
+                {"required": ["properties"], "properties": {"properties": named}},
+                of_user_alone,
+            ],
         },
         "PostHogOutcome": {
             "type": "object",
@@ -114,7 +141,7 @@ def _v1() -> Json:
         "By the sender's clock, RFC 3339; corrects the events' times where it is off.",
         {"type": "string"},
     )
-    named = {**EVENT_ID, "type": ["string", "integer"]}
+    uuid = {**EVENT_ID, "type": ["string", "integer"]}
     return {
         "operationId": "posthog_v1",
         "summary": "Send events, V1",
@@ -122,7 +149,7 @@ def _v1() -> Json:
         "parameters": [sent],
         "requestBody": body(
             values(one={"batch": [_EVENT]}),
-            _batch({"required": ["uuid"], "properties": {"uuid": named}}),
+            _batch({"required": ["uuid"], "properties": {"uuid": uuid}}),
         ),
         "responses": answers(
             200,

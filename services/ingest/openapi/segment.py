@@ -1,13 +1,15 @@
 """What Segment's and RudderStack's libraries send."""
 
-from services.ingest.formats.segment import KINDS
+from services.ingest.formats.segment import IN_PROPERTIES, KINDS
 from services.ingest.openapi.parts import (
     ACCOUNT,
     EVENT_ID,
     MOMENT,
+    NO_ACCOUNT,
     PROPERTIES,
     TYPE,
     USER,
+    USER_ALONE,
     Json,
     answers,
     body,
@@ -19,7 +21,8 @@ from services.ingest.openapi.parts import (
 TAG = "segment"
 ABOUT = (
     "For the libraries of Segment and RudderStack, unchanged: set their host (`data plane URL`) and"
-    " a write key. The account is `groupId`, of the message, its context or its properties."
+    " a write key. The account is `groupId`, of the message, its context or its properties; without"
+    " one it is found by the user: where the latest `group` of the same user says."
 )
 
 _TRACK = {
@@ -41,23 +44,36 @@ _GROUP = {
 _NONE: Json = {"enum": [None, ""]}
 
 
-def _holding(name: str) -> Json:
-    """An object that names the account."""
-    return {"type": "object", "required": [name], "properties": {name: ACCOUNT}}
+def _holding(name: str, *absent: str) -> Json:
+    """An object that names the account, and by none of the other names."""
+    properties = {**dict.fromkeys(absent, _NONE), name: ACCOUNT}
+    return {"type": "object", "required": [name], "properties": properties}
 
 
 _ACCOUNTS = [
     {"required": ["groupId"], "properties": {"groupId": ACCOUNT}},
     {"required": ["context"], "properties": {"groupId": _NONE, "context": _holding("groupId")}},
-    {
-        "required": ["properties"],
-        "properties": {
-            "groupId": _NONE,
-            "context": {"properties": {"groupId": _NONE}},
-            "properties": _holding("account_id"),
-        },
-    },
+    *(
+        {
+            "required": ["properties"],
+            "properties": {
+                "groupId": _NONE,
+                "context": {"properties": {"groupId": _NONE}},
+                "properties": _holding(name, *IN_PROPERTIES[:index]),
+            },
+        }
+        for index, name in enumerate(IN_PROPERTIES)
+    ),
 ]
+_OF_USER_ALONE = {
+    "required": ["userId"],
+    "properties": {
+        "userId": USER_ALONE,
+        "groupId": NO_ACCOUNT,
+        "context": {"properties": {"groupId": NO_ACCOUNT}},
+        "properties": {"properties": dict.fromkeys(IN_PROPERTIES, NO_ACCOUNT)},
+    },
+}
 _TIMES = [
     {"required": ["timestamp"], "properties": {"timestamp": {"type": ["string", "number"]}}},
     {"properties": {"originalTimestamp": MOMENT}},
@@ -73,7 +89,8 @@ def schemas() -> Json:
         "type": "object",
         "description": (
             "Its account is `groupId`, else its context's; else, of its properties, `account_id`,"
-            " `tenant_id` or `groupId`."
+            " `tenant_id` or `groupId`; else, of the traits that `identify` states, one of these,"
+            " `group_id`, or the `id` of `company`. Without any it is found by `userId`."
         ),
         "properties": {
             "messageId": EVENT_ID,
@@ -81,14 +98,18 @@ def schemas() -> Json:
             "timestamp": MOMENT,
             "originalTimestamp": {"description": "The time, where timestamp is absent."},
             "sentAt": {"description": "By the sender's clock: corrects a timestamp alone."},
-            "traits": {"description": "Of a group: what is known of the account."},
+            "traits": {"description": "What is known of the account, of a group, or of the user."},
         },
-        "allOf": [{"anyOf": _ACCOUNTS}, {"anyOf": _TIMES}],
+        "anyOf": _TIMES,
     }
-    viewed = {"allOf": [ref("Message"), {"properties": {"properties": PROPERTIES}}]}
+    named = {"anyOf": _ACCOUNTS}
+    known = {"anyOf": [*_ACCOUNTS, _OF_USER_ALONE]}
+    viewed = {"allOf": [ref("Message"), known, {"properties": {"properties": PROPERTIES}}]}
     happened = {"required": ["event"], "properties": {"event": TYPE}}
     return {
         "Message": message,
+        "Call": {"allOf": [ref("Message"), known]},
+        "Group": {"allOf": [ref("Message"), named]},
         "Page": viewed,
         "Track": {"allOf": [*viewed["allOf"], happened]},
         "Success": {
@@ -152,7 +173,7 @@ def _batch() -> Json:
 
 
 def _shape(kind: str) -> str:
-    return {"track": "Track", "page": "Page", "screen": "Page"}.get(kind, "Message")
+    return {"track": "Track", "page": "Page", "screen": "Page", "group": "Group"}.get(kind, "Call")
 
 
 def _any_kind() -> Json:
