@@ -34,6 +34,7 @@ _PERSON: Final = {
     "account_day": "users @> ARRAY[CAST(:key AS bigint)]",
     "signals": "user_key = CAST(:key AS bigint)",
 }
+_OF_A_PERSON: Final = ("group_calls", "memberships")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,9 @@ async def _count_account(
         **dict.fromkeys(by_shard, "shard = :shard AND account_id = :account"),
         **dict.fromkeys((*erasure_store.BY_ACCOUNT, "flags"), "account_id = :account"),
         "outbox": "key = convert_to(:account, 'UTF8')",
+        # Found by their users, as every one makes a membership.
+        "group_calls": "account_id = :account AND user_key IN"
+        " (SELECT user_key FROM scoring.memberships WHERE account_id = :account)",
     }
     counts: Counter[str] = Counter()
     async with engine.connect() as connection:
@@ -107,7 +111,18 @@ async def _count_user(
                 counts[f"scoring.{table}"] += await _count(
                     connection, f"scoring.{table}", f"{where} AND {whose}", values
                 )
+            for table in _OF_A_PERSON:
+                counts[f"scoring.{table}"] += await _count(
+                    connection,
+                    f"scoring.{table}",
+                    "user_key = :key AND account_id = :account",
+                    {"key": key, "account": subject.account},
+                )
             return counts
+        for table in (*_OF_A_PERSON, "waiting_events"):
+            counts[f"scoring.{table}"] += await _count(
+                connection, f"scoring.{table}", "user_key = :key", {"key": key}
+            )
         # In steps: all buckets at once take longer than a statement may.
         for day in await erasure_store.days_held(connection):
             on_progress(f"counting {day}")

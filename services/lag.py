@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.notifier import intake as notifier_intake
 from services.notifier import tables as notifier_tables
 from services.scoring import intake as scoring_intake
+from services.scoring import placing as scoring_placing
 from services.scoring import tables as scoring_tables
 from shared.log import Extent, Log, TopicPartition, positions
 from shared.log.topics import TOPICS
@@ -24,16 +25,32 @@ from shared.log.topics import TOPICS
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a service reads: its topics, by a group of the service's name, and its positions."""
+    """What a group reads."""
 
+    group: str
     topics: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What a service reads, and where its positions are."""
+
+    readings: Sequence[Reading]
     positions: Table
 
 
-READERS: Final[Mapping[str, Reading]] = MappingProxyType(
+READERS: Final[Mapping[str, Reader]] = MappingProxyType(
     {
-        "scoring": Reading(scoring_intake.TOPICS, scoring_tables.log_positions),
-        "notifier": Reading(notifier_intake.TOPICS, notifier_tables.log_positions),
+        "scoring": Reader(
+            (
+                Reading("scoring", scoring_intake.TOPICS),
+                Reading(scoring_placing.GROUP, scoring_placing.TOPICS),
+            ),
+            scoring_tables.log_positions,
+        ),
+        "notifier": Reader(
+            (Reading("notifier", notifier_intake.TOPICS),), notifier_tables.log_positions
+        ),
     }
 )
 _COMPACTED: Final = frozenset(topic.name for topic in TOPICS if topic.compacted)
@@ -93,10 +110,12 @@ async def survey(log: Log, engine: AsyncEngine, *, now: datetime) -> Sequence[Pa
     Raises LogUnavailable, TopicMissing, or what the database raises.
     """
     found = []
-    for service, reading in READERS.items():
+    for service, reader in READERS.items():
         async with engine.connect() as connection:
-            held = await positions.read(connection, reading.positions)
-        extents = await log.survey(reading.topics, group=service, positions=held)
+            held = await positions.read(connection, reader.positions)
+        extents: dict[TopicPartition, Extent] = {}
+        for one in reader.readings:
+            extents |= await log.survey(one.topics, group=one.group, positions=held)
         found += [
             PartitionLag(
                 service=service,

@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from services.scoring import model_store, queries, storm, views
+from services.scoring import model_store, placing_figures, queries, storm, views
 from services.scoring.api_accounts import add_accounts
 from services.scoring.api_goals import add_goals
 from services.scoring.api_insights import add_insights
@@ -189,6 +189,20 @@ def _add_state(app: FastAPI, sources: Sources) -> None:
             return views.status(row, await storm.count_held(connection))
 
         return answer(await sources.read(look))
+
+    @app.get("/v1/sources/placing", responses=answers("placing"), tags=["state"])
+    async def read_placing() -> Response:
+        """What became of events that name no account, by source, over 24 hours and 7 days.
+
+        Hours count as a whole. `placed` is by how the account was found, `began_to_wait` how many
+        had none at first; `late` and `full` found none in time, or were the oldest of too many:
+        both are in quarantine. `trouble`: `mostly_lost` where at least half of a week's (20 or
+        more) have no account after an hour, `mostly_guessed` where as many have one that no
+        `group` call states.
+        """
+        now = sources.clock()
+        found = await sources.read(lambda connection: placing_figures.read_sources(connection, now))
+        return answer({"as_of": now, "sources": [views.source_placing(one) for one in found]})
 
 
 async def _answer_http_error(_: Request, error: Exception) -> Response:

@@ -5,13 +5,15 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
-from services.scoring import gauges
+from services.scoring import gauges, placing
 from services.scoring.api import api
 from services.scoring.delay import Delay
+from services.scoring.horizon import Horizon
 from services.scoring.intake import TOPICS, Intake
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.models import Models
 from services.scoring.partitions import Partitions
+from services.scoring.placing import Placing
 from services.scoring.register import Register
 from services.scoring.settings import ScoringSettings
 from services.scoring.staleness import Staleness
@@ -19,6 +21,7 @@ from services.scoring.sweep import Sweep
 from services.scoring.tables import outbox
 from services.scoring.upkeep import Upkeep
 from services.scoring.upkeep import tasks as upkeep_tasks
+from services.scoring.waiting import Waiting
 from shared import database, transactions
 from shared.clock import Clock, system_clock
 from shared.credentials import KeyRing
@@ -27,6 +30,7 @@ from shared.http_metrics import Measured
 from shared.lifecycle import Frame, ping, run_tasks, serve
 from shared.log import Log
 from shared.log.patience import enter_when_reachable
+from shared.log.settled import Settled
 from shared.log.worker import Worker
 from shared.outbox import Relay
 from shared.sources import follow_keys
@@ -38,11 +42,13 @@ SERVICE = "scoring"
 
 # Enough for the database and this process to work at the same time.
 _BATCHES_AT_ONCE = 3
+_PLACED_AT_ONCE = 2
 _NEEDS = (Dependency.LOG, Dependency.DATABASE)
 _RELAY_SECONDS = 5.0
 _LAST_ANSWERS_SECONDS = 5
-# Connections: intake, sweep, relay, upkeep, register and what is seen of them; the read API.
-_BATCHES = 10
+# Connections: intake, placing, waiting, horizon, sweep, relay, upkeep, register and what is seen of
+# them; the read API.
+_BATCHES = 12
 _READERS = 4
 _CONNECTIONS = _BATCHES + _READERS
 
@@ -61,8 +67,20 @@ async def run(
     metrics = ScoringMetrics(frame.registry, frame.metrics, clock)
     frame.metrics.preset(
         SERVICE,
-        TOPICS,
-        ("intake", "sweep", "relay", "keys", "upkeep", "register", "gauges", "pings"),
+        (*TOPICS, *placing.TOPICS),
+        (
+            "intake",
+            "horizon",
+            "placing",
+            "waiting",
+            "sweep",
+            "relay",
+            "keys",
+            "upkeep",
+            "register",
+            "gauges",
+            "pings",
+        ),
         dependencies=_NEEDS,
         operations=(
             Operation.CLAIM,
@@ -109,6 +127,11 @@ async def run(
             stack, lambda: log.consume(TOPICS, group=SERVICE), stop
         )
         if consumer is None:
+            return
+        unplaced = await enter_when_reachable(
+            stack, lambda: log.consume(placing.TOPICS, group=placing.GROUP), stop
+        )
+        if unplaced is None:
             return
         partitions = Partitions(
             engine, kept=timedelta(days=settings.perennial_event_id_retention_days)
@@ -158,6 +181,40 @@ async def run(
             max_records=settings.perennial_intake_batch,
             concurrency=_BATCHES_AT_ONCE,
         )
+        horizon = Horizon(
+            log=log,
+            positions=intake.positions,
+            metrics=metrics,
+            clock=clock,
+            loop=frame.loop(SERVICE, "horizon", limit_seconds=round_limit(), needs=_NEEDS),
+        )
+        told = partial(
+            horizon.settled, timedelta(seconds=settings.perennial_placing_settle_seconds)
+        )
+        room = partial(placing.room, settings.perennial_waiting_events, unplaced)
+        placing_loop = frame.loop(SERVICE, "placing", limit_seconds=consume_limit(), needs=_NEEDS)
+        placer = Worker(
+            service=SERVICE,
+            consumer=Settled(unplaced, told, waited=placing_loop.excused),
+            handler=Placing(
+                engine=engine, log=log, metrics=metrics, clock=clock, until=told, room=room
+            ),
+            frame=frame,
+            loop=placing_loop,
+            max_records=settings.perennial_intake_batch,
+            concurrency=_PLACED_AT_ONCE,
+        )
+        waiting = Waiting(
+            engine=engine,
+            log=log,
+            metrics=metrics,
+            clock=clock,
+            loop=frame.loop(SERVICE, "waiting", limit_seconds=round_limit(), needs=_NEEDS),
+            assigned=unplaced,
+            until=told,
+            room=room,
+            wait=timedelta(hours=settings.perennial_placing_wait_hours),
+        )
         upkeep = Upkeep(
             engine=engine,
             database_url=database_url,
@@ -198,6 +255,9 @@ async def run(
                     stop,
                     failed,
                     intake=worker.run(stop),
+                    horizon=horizon.run(stop),
+                    placing=placer.run(stop),
+                    waiting=waiting.run(stop),
                     sweep=sweep.run(stop),
                     upkeep=upkeep.run(stop),
                     register=register.run(stop),

@@ -16,7 +16,10 @@ from shared.messages import UsageEvent, decode
 EventKey: TypeAlias = bytes
 """128-bit hash of source and id."""
 AccountAndDay: TypeAlias = tuple[int, str]
-"""The day as the client stated it (an ordinal), and the account."""
+"""The day (an ordinal) and the account as the client stated them: empty where we have found it.
+
+After a crash it is found once more, and perhaps another, as more may be known of the user by then:
+under two accounts such an event would count twice."""
 Keys: TypeAlias = Mapping[AccountAndDay, AbstractSet[EventKey]]
 Known: TypeAlias = tuple[AbstractSet[EventKey], AbstractSet[EventKey]]
 """Events that are known, in two parts."""
@@ -24,6 +27,7 @@ EventId: TypeAlias = tuple[AccountAndDay, EventKey]
 """What makes two deliveries the same event."""
 
 _NONE: Final[AbstractSet[EventKey]] = frozenset()
+_NO_ACCOUNT: Final = InvalidMessage("missing_account", "account: it is empty")
 _decode: Final = msgspec.json.Decoder(UsageEvent).decode
 
 
@@ -59,6 +63,12 @@ def read(
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             arrivals.unreadable.append((record, _why(record)))
             continue
+        account = event.account
+        if not account or event.placed_by is not None:
+            if not account:
+                arrivals.unreadable.append((record, _NO_ACCOUNT))
+                continue
+            account = ""
         arrivals.readable += 1
         # Never the corrected day: a retry over midnight would be another event (operations.md).
         stated = event.client_at or event.received_at
@@ -71,7 +81,7 @@ def read(
         hasher = hasher.copy()  # half of what a new one costs
         hasher.update(event.id.encode())
         key = hasher.digest()
-        group = (stated.toordinal(), event.account)
+        group = (stated.toordinal(), account)
         met = groups.get(group)
         if met is None:
             met = groups[group] = (set(), known(group))
@@ -97,6 +107,11 @@ def keys_of(events: Iterable[EventId]) -> Keys:
 def count(keys: Keys) -> int:
     """Events, each once."""
     return sum(map(len, keys.values()))
+
+
+def key_of(source: str, event_id: str) -> EventKey:
+    """As `read` has it, of one event."""
+    return blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest()
 
 
 def utc_day(moment: datetime) -> date:

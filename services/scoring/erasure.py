@@ -1,7 +1,7 @@
 """Erasing what scoring holds of an account or a person, and telling everybody who holds a copy."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
@@ -36,9 +36,7 @@ from shared.traceparent import Traceparent
 K = TypeVar("K")
 
 
-async def erasures_among(
-    connection: AsyncConnection, accounts: Collection[str], tallied: Tally[K]
-) -> Erasures | None:
+async def erasures_among(connection: AsyncConnection, tallied: Tally[K]) -> Erasures | None:
     """What was erased of these accounts and of those who were active in them, if anything.
 
     Until the transaction ends nothing more is.
@@ -46,7 +44,9 @@ async def erasures_among(
     await erasure_store.hold_off_erasures(connection)
     if not await erasure_store.is_anything_erased(connection):
         return None
-    erasures = await erasure_store.read_erasures(connection, accounts, tallied.all_users())
+    erasures = await erasure_store.read_erasures(
+        connection, tallied.accounts(), tallied.all_users()
+    )
     return erasures if erasures.accounts or erasures.users else None
 
 
@@ -118,7 +118,12 @@ async def erase_users(engine: AsyncEngine, asked: Mapping[Person, Asked], *, now
         for account, keys in sorted(people.items())
     ]
     steps += [partial(erasure_store.forget_users_of_day, day=day, keys=everywhere) for day in days]
+    steps += [
+        partial(erasure_store.forget_memberships, accounts=[account], keys=keys)
+        for account, keys in sorted((people | ({"": everywhere} if everywhere else {})).items())
+    ]
     if everywhere:
+        steps.append(partial(erasure_store.forget_waiting, keys=everywhere, now=now))
         steps += [
             partial(erasure_store.forget_users_of_signals, shard=shard, keys=everywhere)
             for shard in range(store.SHARDS)

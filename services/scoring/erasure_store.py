@@ -7,7 +7,7 @@ read before an erasure can be written after it.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -26,6 +26,7 @@ BY_ACCOUNT: Final = (
     "account_stages",
     "account_features",
     "feature_rows",
+    "memberships",
     "outcomes",
 )
 """What holds something of accounts beside their days, signals and flags."""
@@ -131,6 +132,7 @@ async def erase_accounts(
                 shards,
             ),
         )
+    counts.add("group_calls", await connected.fetch(_DELETE_GROUP_CALLS, names))
     for table in BY_ACCOUNT:
         counts.add(
             table,
@@ -244,6 +246,12 @@ USING unnest($1::text[], $2::timestamptz[], $3::smallint[]) AS n (account_id, er
 WHERE s.shard = n.shard AND s.account_id = n.account_id AND s.received_at <= n.erased_at
 RETURNING s.account_id
 """
+# They are found by their users, as every one makes a membership.
+GROUP_CALLS: Final = """
+account_id = ANY($1::text[]) AND user_key = ANY(
+    SELECT m.user_key FROM scoring.memberships AS m WHERE m.account_id = ANY($1::text[]))
+"""
+_DELETE_GROUP_CALLS = f"DELETE FROM scoring.group_calls WHERE {GROUP_CALLS} RETURNING account_id"
 _DELETE_FLAGS = """
 DELETE FROM scoring.flags WHERE account_id = ANY($1::text[])
 RETURNING account_id, reason, episode, flag_id, stage, raised_at, updated_at, cleared_at,
@@ -337,6 +345,55 @@ async def forget_users_of_signals(
     """Take the people out of one shard's signals."""
     wanted = {"keys": list(keys), "shard": shard}
     return await _forget(connection, "signals", "shard = :shard", wanted)
+
+
+async def forget_memberships(
+    connection: AsyncConnection, accounts: Collection[str], keys: Collection[int]
+) -> Touched:
+    """Forget that the people belong to these accounts; what they stand in does not change by it."""
+    connected = await driver(connection)
+    rows: Counter[str] = Counter()
+    for table in ("group_calls", "memberships"):
+        gone = await connected.fetch(
+            f"DELETE FROM scoring.{table} WHERE user_key = ANY($1::bigint[])"
+            " AND (account_id = ANY($2::text[]) OR '' = ANY($2::text[])) RETURNING 1",
+            list(keys),
+            list(accounts),
+        )
+        rows[table] += len(gone)
+    return Touched(accounts=frozenset(), rows=+rows)
+
+
+async def forget_waiting(
+    connection: AsyncConnection, keys: Collection[int], now: datetime
+) -> Touched:
+    """Delete the people's events that wait for an account, and count them as erased."""
+    connected = await driver(connection)
+    # As whoever else changes rows of these partitions does: first what counts them.
+    await connected.execute("SELECT FROM scoring.waiting_counts ORDER BY partition FOR UPDATE")
+    gone = await connected.fetchval(
+        _FORGET_WAITING, list(keys), now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    )
+    return Touched(accounts=frozenset(), rows=+Counter(waiting_events=gone))
+
+
+_FORGET_WAITING = """
+WITH gone AS (
+    DELETE FROM scoring.waiting_events
+    WHERE partition = ANY(ARRAY(SELECT partition FROM scoring.waiting_counts))
+        AND user_key = ANY($1::bigint[])
+    RETURNING partition, source
+), counted AS (
+    UPDATE scoring.waiting_counts AS c SET events = c.events - n.events
+    FROM (SELECT partition, count(*) AS events FROM gone GROUP BY partition) AS n
+    WHERE c.partition = n.partition
+), noted AS (
+    INSERT INTO scoring.placing_hours AS h (hour, source, partition, erased)
+    SELECT $2, source, partition, count(*) FROM gone GROUP BY source, partition
+    ON CONFLICT (hour, source, partition) DO UPDATE SET erased = h.erased + EXCLUDED.erased
+)
+SELECT count(*) FROM gone
+"""
 
 
 async def _forget(

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scoring import erasure_store, partitions, storm
+from services.scoring import erasure_store, partitions, placing_figures, storm
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.tables import backups, dirty, log_positions, outbox, scores
 from shared import database
@@ -67,6 +67,9 @@ async def _count(connection: AsyncConnection, metrics: ScoringMetrics) -> None:
     pending, oldest = await erasure_store.pending(connection)
     metrics.erasures_pending.set(pending)
     metrics.erasure_oldest_since = oldest
+    waiting, oldest = await placing_figures.read_waiting(connection)
+    metrics.events_waiting.set(waiting)
+    metrics.waiting_oldest_since = oldest
     metrics.count_mismatch.set(await mismatch(connection, log_positions))
 
 

@@ -2,7 +2,8 @@
 
 Order of effects, all in the one transaction: 1 move the position (a miss: another owner, roll
 back), 2 insert the event ids and keep only the new events, 3 add to the day buckets, 4 add signals,
-the sources' hours, the tally of events and what became of each record, 5 mark the accounts dirty;
+the sources' hours, who belongs to which account, the tally of events and what became of each
+record, 5 mark the accounts dirty;
 for the directory: 2 merge, 3 delete what is erased, 4 store the records and note what has become of
 whom when, 5 publish tombstones, cleared flags and whole records through the outbox, 6 mark dirty,
 7 note what became of each change. What cannot be read leaves through the outbox to `rejected`, in
@@ -24,9 +25,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.scoring import arrivals, erasure, erasure_store, outcomes, store
 from services.scoring.arrivals import Arrivals, EventId, Keys
 from services.scoring.domain import directory, history
-from services.scoring.domain.directory import ChangeResult, Known
+from services.scoring.domain.directory import ChangeResult, Erasures, Known
 from services.scoring.domain.tally import Tally, tally
 from services.scoring.feature_names import FeatureNames
+from services.scoring.memberships import Memberships, Several
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.partitions import Partitions
 from services.scoring.seen_events import SeenEvents
@@ -79,6 +81,7 @@ class _Known:
 
     events: SeenEvents = field(default_factory=SeenEvents)
     features: FeatureNames = field(default_factory=FeatureNames)
+    memberships: Memberships
 
 
 class Intake:
@@ -91,14 +94,15 @@ class Intake:
         self._partitions = partitions
         self._metrics = metrics
         self._clock = clock
-        self._known: defaultdict[TopicPartition, _Known] = defaultdict(_Known)
+        self._several = Several()
+        self._known: defaultdict[TopicPartition, _Known] = defaultdict(self._nothing)
 
     async def positions(self) -> Mapping[TopicPartition, int]:
         async with self._engine.connect() as connection:
             return await positions.read(connection, log_positions)
 
     async def claim(self, partition: TopicPartition) -> Claim:
-        self._known[partition] = _Known()
+        self._known[partition] = self._nothing()
         async with self._engine.begin() as connection:
             return await positions.claim(connection, log_positions, partition)
 
@@ -110,6 +114,9 @@ class Intake:
         else:
             await self._take_in_events(batch, held)
         failpoints.reach("scoring.after_commit")
+
+    def _nothing(self) -> _Known:
+        return _Known(memberships=Memberships(self._several))
 
     async def set_aside(self, batch: Batch, held: Claim, error: InvalidMessage) -> None:
         async with self._engine.begin() as connection:
@@ -127,13 +134,17 @@ class Intake:
         failpoints.reach("scoring.before_transaction")
         async with self._engine.begin() as connection:
             await self._advance(connection, batch, held)
+            erasures = await erasure.erasures_among(connection, tallied)
             kept, new, tallied = await _keep_new(
-                connection, batch, known.events, arrived.keys, tallied
+                connection, batch, known.events, arrived.keys, tallied, erasures
             )
             names = await known.features.limit(connection, tallied.deltas)
             seen_today = await store.add_activity(connection, tallied.deltas, running_day=today)
             await store.add_signals(connection, [(key, one) for (_, key), one in tallied.signals])
             await store.add_source_hours(connection, batch.partition, tallied.source_hours)
+            learnt = await known.memberships.learn(
+                connection, tallied, {} if erasures is None else erasures.accounts, now=now
+            )
             fresh, erased = arrivals.count(new), arrivals.count(arrived.keys) - arrivals.count(kept)
             results = {
                 # What was added to the buckets, not what should have been: the sum tells.
@@ -148,12 +159,13 @@ class Intake:
                 activity=sum(delta.events for delta in tallied.deltas.values()),
                 results=results,
             )
-            marks = _marks(tallied, seen_today, now)
+            marks = _marks(tallied, seen_today, batch.records[0].appended_at, now)
             await store.mark_dirty(connection, _with_traces(marks, batch, arrived, new))
             await _put_aside(connection, batch, arrived.unreadable)
             failpoints.reach("scoring.in_transaction")
         known.events.remember(kept)
         known.features.remember(names)
+        known.memberships.remember(learnt)
         self._metrics.count(results)
         self._count_unreadable(batch, arrived.unreadable)
 
@@ -289,13 +301,13 @@ async def _keep_new(
     seen: SeenEvents,
     keys: Keys,
     tallied: Tally[EventId],
+    erasures: Erasures | None,
 ) -> tuple[Keys, Keys, Tally[EventId]]:
     """Store the events that are new: those that still count, the new ones of them, what they add.
 
     The batch was tallied as if all were new; where one is not, it is read once more.
     """
     events: Mapping[EventId, UsageEvent] | None = None
-    erasures = await erasure.erasures_among(connection, {name for _, name in keys}, tallied)
     if erasures is not None:
         events = directory.without_erased(_read_again(batch, keys), erasures)
         keys = arrivals.keys_of(events)
@@ -319,10 +331,11 @@ def _read_again(batch: Batch, keys: Keys) -> dict[EventId, UsageEvent]:
 
 
 def _marks(
-    tallied: Tally[EventId], seen_today: AbstractSet[str], now: datetime
+    tallied: Tally[EventId], seen_today: AbstractSet[str], appended_at: datetime, now: datetime
 ) -> Sequence[store.Mark]:
     """One mark per account of which a look would find something new, or that is being loaded, with
-    the arrival of its first event: latencies start there.
+    the arrival of its first event: latencies start there. One that was placed arrived at
+    `appended_at`, when the batch's first record did: till then it waited for its user's account.
 
     Indicators are of complete days, and recency alone sees the running one: whoever was active
     today before is as active as can be until midnight. Shortly before it all are looked at, as a
@@ -333,7 +346,10 @@ def _marks(
         seen_today = frozenset()
     changed = {name for name, day in tallied.deltas if name not in seen_today or day != utc.date()}
     changed |= {signal.account for _, signal in tallied.signals}
-    received = {**tallied.backfilled_since, **tallied.received_since(changed)}
+    received = {
+        **tallied.backfilled_since,
+        **tallied.received_since(changed, min(appended_at, now)),
+    }
     return [
         store.Mark(account=name, received_at=moment, backfill=name in tallied.backfilled_since)
         for name, moment in sorted(received.items())

@@ -1,6 +1,7 @@
 """All metrics of scoring beside the common ones (`shared/telemetry.py`)."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import collections
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -15,7 +16,7 @@ from services.scoring.domain.directory import ChangeResult
 from services.scoring.domain.model import ModelRefusal
 from shared.clock import Clock, system_clock
 from shared.log.positions import Result
-from shared.messages import Band, FlagReason
+from shared.messages import Band, FlagReason, PlacedBy
 from shared.readings import Readings
 from shared.telemetry import PIPELINE_BUCKETS, CommonMetrics
 
@@ -35,6 +36,26 @@ class FlagCause(StrEnum):
 
     EVENT = "event"
     CLOCK = "clock"
+
+
+class UnplacedResult(StrEnum):
+    """What became of a record of `unplaced-events`."""
+
+    PLACED = "placed"
+    WAITING = "waiting"
+    DUPLICATE = "duplicate"
+    """Of an event that waits already."""
+    ERASED = "erased"
+    QUARANTINED = "quarantined"
+
+
+class GivenUp(StrEnum):
+    """Why an event waits no more although no account was found."""
+
+    LATE = "late"
+    FULL = "full"
+    ERASED = "erased"
+    """Late, or one too many, and of an erased person: it is kept nowhere."""
 
 
 class _Distribution(Collector):
@@ -81,6 +102,24 @@ class ScoringMetrics:
             "perennial_directory_changes_total",
             "Changes to the directory taken in, by what became of them.",
             ["result"],
+            registry=registry,
+        )
+        self.unplaced = Counter(
+            "perennial_unplaced_events_total",
+            "Records of unplaced-events taken in, by what became of them.",
+            ["result"],
+            registry=registry,
+        )
+        self._placed = Counter(
+            "perennial_events_placed_total",
+            "Events whose account was found, at once or after a while, and by what.",
+            ["by"],
+            registry=registry,
+        )
+        self._given_up = Counter(
+            "perennial_events_given_up_total",
+            "Events that have waited for an account and found none, and why not longer.",
+            ["why"],
             registry=registry,
         )
         self.fence_missed = Counter(
@@ -178,6 +217,19 @@ class ScoringMetrics:
             "Losses predicted / observed in the newest month that can tell.",
             registry=registry,
         )
+        self.events_waiting = Gauge(
+            "perennial_events_waiting",
+            "Events that name no account and wait until their user is known in one.",
+            registry=registry,
+        )
+        self.waiting_oldest = Readings(
+            "perennial_events_waiting_oldest_seconds",
+            "Age of the oldest event that waits for its user's account; 0 without one.",
+            (),
+            registry=registry,
+        )
+        self.waiting_oldest_since: datetime | None = None
+        self.waiting_oldest.add(lambda: [((), self._age(self.waiting_oldest_since))])
         self.count_mismatch = Gauge(
             "perennial_count_mismatch_events",
             "Records passed without a result, or results without a record, over all partitions.",
@@ -198,7 +250,13 @@ class ScoringMetrics:
             registry=registry,
         )
         self.erasure_oldest_since: datetime | None = None
-        self.erasure_oldest.add(lambda: [((), self._erasure_age())])
+        self.erasure_oldest.add(lambda: [((), self._age(self.erasure_oldest_since))])
+        self.horizon_age = Readings(
+            "perennial_placing_horizon_age_seconds",
+            "How long ago all that was accepted by then has been taken in.",
+            (),
+            registry=registry,
+        )
         self.backup_success = Gauge(
             "perennial_backup_success_timestamp_seconds",
             "When a backup last ended well; 0: never.",
@@ -211,8 +269,15 @@ class ScoringMetrics:
             self.model_refusals.labels(refusal)
         for result in Result:
             self._events.labels(result)
-        for changed in ChangeResult:
-            self.changes.labels(changed)
+        counters: Sequence[tuple[Counter, type[StrEnum]]] = (
+            (self.unplaced, UnplacedResult),
+            (self._placed, PlacedBy),
+            (self._given_up, GivenUp),
+            (self.changes, ChangeResult),
+        )
+        for counter, values in counters:
+            for value in values:
+                counter.labels(value)
         for reason in FlagReason:
             for change in ("raised", "updated", "cleared"):
                 self.flags.labels(reason, change)
@@ -223,8 +288,15 @@ class ScoringMetrics:
         for result, events in results.items():
             self._events.labels(result).inc(events)
 
-    def _erasure_age(self) -> float:
-        since = self.erasure_oldest_since
+    def count_placed(self, ways: Iterable[PlacedBy]) -> None:
+        for by, events in collections.Counter(ways).items():
+            self._placed.labels(by).inc(events)
+
+    def count_given_up(self, ended: Mapping[tuple[str, GivenUp], int]) -> None:
+        for (_, why), events in ended.items():
+            self._given_up.labels(why).inc(events)
+
+    def _age(self, since: datetime | None) -> float:
         return 0.0 if since is None else max(0.0, (self._clock() - since).total_seconds())
 
     def quarantined(self, topic: str, code: str) -> None:

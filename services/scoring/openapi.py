@@ -50,6 +50,14 @@ _MODEL: Final = {
     "accounts": 240,
 }
 
+_PLACED: Final = {
+    "placed": {"only_account": 4210, "group_call": 310, "last_activity": 12, "first_stated": 0},
+    "began_to_wait": 96,
+    "late": 7,
+    "full": 0,
+    "erased": 0,
+}
+
 EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "list": {
         "accounts": [
@@ -193,6 +201,20 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "outbox": 0,
         "staleness": [{"source": "app", "why": "silent", "began_at": _NOW}],
         "mass_flags": {"gone_silent": 40},
+    },
+    "placing": {
+        "as_of": _NOW,
+        "sources": [
+            {
+                "source": "app",
+                "day": _PLACED,
+                "week": _PLACED,
+                "waiting": 3,
+                "waiting_over_an_hour": 1,
+                "waiting_since": _NOW,
+                "trouble": None,
+            }
+        ],
     },
     **PORTFOLIO_EXAMPLES,
     **openapi_journey.EXAMPLES,

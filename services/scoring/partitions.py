@@ -39,7 +39,7 @@ class Partitions:
 
     def __init__(self, engine: AsyncEngine, *, kept: timedelta) -> None:
         self._engine = engine
-        self._kept = kept
+        self.kept = kept
         self._known: set[date] = set()
 
     async def ensure(self, days: Collection[date], *, today: date) -> None:
@@ -53,7 +53,7 @@ class Partitions:
             spans = await _read(connection)
             for day in sorted(missing):
                 if not any(span.holds(day) for span in spans):
-                    span = span_for(day, spans, today=today, kept=self._kept)
+                    span = span_for(day, spans, today=today, kept=self.kept)
                     await connection.execute(_ADD, {"start": span.start, "end": span.end})
                     spans.append(span)
         self._known |= missing
@@ -68,7 +68,7 @@ class Partitions:
             past = [
                 span
                 for span in await _read(connection)
-                if span.end - span.start == _ONE_DAY and span.end <= today - self._kept
+                if span.end - span.start == _ONE_DAY and span.end <= today - self.kept
             ]
             for span in past:
                 await connection.execute(_DROP, {"day": span.start})

@@ -62,6 +62,24 @@ class ScoringSettings(Settings):
         ge=0,
         description="quiet time after the last backfilled event before its accounts are scored",
     )
+    perennial_placing_settle_seconds: float = Field(
+        default=10,
+        ge=0,
+        le=600,
+        description="how long after an event that names no account what others say of its user"
+        " still counts for it",
+    )
+    perennial_placing_wait_hours: float = Field(
+        default=24,
+        gt=0,
+        le=24 * 7,
+        description="how long such an event waits for its user's first account, before quarantine",
+    )
+    perennial_waiting_events: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="how many such events may wait; beyond it the oldest go to quarantine",
+    )
     perennial_register_seconds: float = Field(
         default=10, ge=0, le=3600, description="how old lists and figures of the read API may be"
     )

@@ -22,7 +22,13 @@ from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scoring import history_store, outage_store, storm, sweep_store
+from services.scoring import (
+    history_store,
+    membership_retention,
+    outage_store,
+    storm,
+    sweep_store,
+)
 from services.scoring.domain.rules import Rules
 from services.scoring.domain.staleness import Freshness
 from services.scoring.feature_log import MONDAYS, RETENTION, YEAR, Months, Rhythm
@@ -118,6 +124,7 @@ class Sweep:
         self._months = Months(engine)
         self._looks = Looks()
         self._maintained_at: datetime | None = None
+        self._members_on: date | None = None
         self._waiting_flags: list[tuple[FlagCause, datetime]] = []
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -173,9 +180,20 @@ class Sweep:
                 signals = await sweep_store.forget_old_signals(connection, before - _ONE_DAY)
         async with self._engine.begin() as connection:
             await outage_store.forget_hours(connection, now, self._rules.staleness)
-        ended = await history_store.forget(
-            self._engine, now - self._history, progressed=self._loop.progressed
+        ended = dict(
+            await history_store.forget(
+                self._engine, now - self._history, progressed=self._loop.progressed
+            )
         )
+        if self._members_on != today:  # Each row is looked at: not every hour.
+            ended |= await membership_retention.forget(
+                self._engine,
+                now,
+                activity=self._retention,
+                group_calls=self._partitions.kept,
+                progressed=self._loop.progressed,
+            )
+            self._members_on = today
         self._maintained_at = now
         if dropped or days or signals or months or ended:
             log.info(

@@ -12,6 +12,7 @@ from services.scoring.domain.indicators import indicators_of
 from services.scoring.domain.ledger import LifeStage
 from services.scoring.domain.model import Model
 from services.scoring.domain.people import Person
+from services.scoring.domain.placing_figures import Fates, SourcePlacing, trouble
 from services.scoring.domain.reasons import Explanation
 from services.scoring.domain.renewal import renewal_date
 from services.scoring.domain.rules import Rules
@@ -19,7 +20,7 @@ from services.scoring.domain.units import UNITS
 from services.scoring.explanations import StoredScore, last_complete_day
 from services.scoring.model_store import StoredModel
 from services.scoring.store import fields_from
-from shared.messages import FlagReason
+from shared.messages import FlagReason, PlacedBy
 
 View = dict[str, Any]
 
@@ -199,6 +200,29 @@ def status(row: asyncpg.Record, held: Mapping[FlagReason, int]) -> View:
         "outbox": row["outbox"],
         "staleness": _raw(row["stale"], "[]"),
         "mass_flags": held,
+    }
+
+
+def source_placing(found: SourcePlacing) -> View:
+    """What became of one source's events that name no account."""
+    return {
+        "source": found.source,
+        "day": _fates(found.day),
+        "week": _fates(found.week),
+        "waiting": found.waiting,
+        "waiting_over_an_hour": found.waiting_long,
+        "waiting_since": found.waiting_since,
+        "trouble": trouble(found),
+    }
+
+
+def _fates(found: Fates) -> View:
+    return {
+        "placed": {by.value: getattr(found, by) for by in PlacedBy},
+        "began_to_wait": found.waiting,
+        "late": found.late,
+        "full": found.full,
+        "erased": found.erased,
     }
 
 
