@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services import keys
-from services.doctor import care, database, messages, scoring, surroundings
+from services.doctor import care, database, messages, placing, scoring, surroundings
 from services.doctor import keys as key_checks
 from services.doctor import log as log_checks
 from services.doctor.findings import Area, Finding, State, failed, skipped
@@ -131,6 +131,7 @@ class Examination:
         checks: tuple[tuple[Area, Callable[[AsyncConnection], Awaitable[list[Finding]]]], ...] = (
             (Area.INTAKE, lambda one: log_checks.look_at_outboxes(one, self.clock)),
             (Area.SCORING, lambda one: scoring.look(one, self.clock)),
+            (Area.SCORING, lambda one: placing.look(one, self.clock())),
             (Area.MESSAGES, lambda one: messages.look_at_queue(one, self.clock)),
             (Area.CARE, lambda one: care.look(one, self.clock())),
         )
