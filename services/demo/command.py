@@ -45,6 +45,8 @@ _DEFAULTS: Final = {
     # Shorter than usual; at 3, a busy machine's pause was taken for the end of the history, and
     # half a history looks like silence.
     "PERENNIAL_BACKFILL_SETTLE_SECONDS": "6",
+    # No user here works for two accounts: what comes later changes nothing.
+    "PERENNIAL_PLACING_SETTLE_SECONDS": "1",
     "INGEST_RATE_PER_SECOND": "0",
     "PERENNIAL_RULES_FILE": str(Path(__file__).with_name("rules.toml")),
     "PERENNIAL_SLACK_PACE_SECONDS": "0.05",

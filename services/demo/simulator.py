@@ -14,6 +14,8 @@ What the generator assumes, and real accounts need not follow:
   (exponentially since 90-170 days, to 2-10 %), silent (nothing since 28-60 days), champion left
   (one person had most of the use, and is gone since 30-52 days), onboarding (begun 12-49 days
   ago), churned (use ended 100-200 days ago).
+* Every fourth account uses an app that follows the usual tracking plan: what begins a visit names
+  account and user, what follows the user alone. No user belongs to two accounts.
 * Nobody uses the product more because somebody called; no outage, no late event, no duplicate.
 
 Every number of a day comes from random numbers drawn day by day, so a later `now` only adds days
@@ -95,6 +97,11 @@ _TYPES: Final = {
 }
 
 
+_BEGINS: Final = frozenset({_Place.LOGIN, _Place.START})
+_APPS: Final = 4
+"""Of as many accounts one uses the app that names the account only where a visit begins."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
     """A vendor's accounts and all their events up to `now`; iterate as often as you like."""
@@ -119,11 +126,12 @@ class Simulation:
             name = self.accounts[account].id
             event: Fields = {
                 "id": f"{prefix}-{account}-{day}-{user}-{place}",
-                "account_id": name,
                 "user_id": f"{name}:{user}",
                 "type": _TYPES[place],
                 "occurred_at": second,
             }
+            if place in _BEGINS or account % _APPS:
+                event["account_id"] = name
             if place == _Place.END:
                 event["properties"] = {"duration_seconds": detail}
             elif place in {_Place.FEATURE, _Place.SECOND_FEATURE}:
