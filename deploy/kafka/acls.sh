@@ -36,13 +36,15 @@ allow --allow-principal "$ingest" --allow-principal "$scoring" --allow-principal
 # Events and what is rejected of them; `perennial quarantine replay` does as ingest does.
 allow --allow-principal "$ingest" --allow-principal "$operator" --operation Write \
     --topic "${topic}usage-events" --topic "${topic}usage-events-overflow" \
-    --topic "${topic}directory-changes" --topic "${topic}rejected"
+    --topic "${topic}unplaced-events" --topic "${topic}directory-changes" --topic "${topic}rejected"
 
-allow --allow-principal "$scoring" --operation Read --group scoring \
+# Events of a user alone are read by a group of their own, and go on with the account found.
+allow --allow-principal "$scoring" --operation Read --group scoring --group scoring-placing \
     --topic "${topic}usage-events" --topic "${topic}usage-events-overflow" \
-    --topic "${topic}directory-changes" --topic "${topic}outcomes"
+    --topic "${topic}unplaced-events" --topic "${topic}directory-changes" --topic "${topic}outcomes"
 allow --allow-principal "$scoring" --operation Write \
-    --topic "${topic}flags" --topic "${topic}accounts" --topic "${topic}rejected"
+    --topic "${topic}usage-events" --topic "${topic}flags" --topic "${topic}accounts" \
+    --topic "${topic}rejected"
 
 allow --allow-principal "$notifier" --operation Read --group notifier \
     --topic "${topic}flags" --topic "${topic}accounts"
@@ -57,4 +59,5 @@ allow --allow-principal "$migrate" --allow-principal "$operator" --operation Wri
 
 # Who runs `perennial keys`, `quarantine`, `erase`, `lag` and `doctor`.
 allow --allow-principal "$operator" --operation Read --topic "${topic}rejected"
-allow --allow-principal "$operator" --operation Describe --group scoring --group notifier
+allow --allow-principal "$operator" --operation Describe \
+    --group scoring --group scoring-placing --group notifier
