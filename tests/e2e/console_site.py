@@ -69,6 +69,11 @@ class Site:
             )  # fmt: skip
             await send(self.client, self.deployment, key, daily_use(account, first=220, last=40))
 
+        # Some name no account: of a user who is known in one, and of somebody whom nobody knows.
+        for number, user in enumerate(["user-0@customer-0.example"] * 7 + ["nobody@example.com"]):
+            unplaced = {"id": f"unplaced-{number}", "user_id": user, "type": "login"}
+            await send(self.client, self.deployment, key, [unplaced])
+
         async def flagged() -> bool:
             found = await status_of(self.client, self.deployment, key)
             return bool(found["flags_open"] >= len(SILENT))
@@ -80,6 +85,12 @@ class Site:
             return all(name in board for name in SILENT.values())
 
         await eventually(listed, what="their interventions are open")
+
+        async def placed() -> bool:
+            page = (await self.client.get(f"{self.url}/sources")).text
+            return "Events that name no account" in page and "1 waits now" in page
+
+        await eventually(placed, what="events that name no account have found theirs, or wait")
 
     async def invite(self) -> None:
         """The console is open until the first user is named: the admin, who names the others."""

@@ -33,6 +33,7 @@ SEEDS = range(int(os.environ.get("FAULT_SEEDS", "1")))
 MUTATIONS = os.environ.get("FAULT_MUTATIONS", "1") == "1"
 RETRIED = 0.03
 ACCOUNTS = 200
+A_QUARTER = timedelta(minutes=15)
 PARTITIONS = 6
 SESSION_SECONDS = 3
 CHUNK = 500
@@ -46,6 +47,8 @@ _VARIED: Sequence[tuple[str, dict[str, object]]] = (
     ("payment_failed", {}),
     ("support_ticket", {"ticket_id": "T-1", "severity": "high"}),
     ("feedback", {"scale": "nps", "score": 9}),
+    ("group", {}),
+    ("identify", {}),
 )
 
 AccountDays = Counter[tuple[str, str]]
@@ -247,6 +250,9 @@ async def test_kill_9_at_random_moments_loses_nothing_and_counts_nothing_twice(
         assert found.days == expected.days
         assert found.signals == expected.signals
         assert found.received == expected.received
+        assert found.memberships == expected.memberships
+        assert found.group_calls == expected.group_calls
+        assert all(timedelta(0) <= late < A_QUARTER for late in found.behind(expected))
         assert sum(worker.metric("perennial_events_total") for worker in stack.workers) > 0
     # For `make faults`: the figures of each seed.
     sys.stderr.write(f"\nseed {seed}: {stored} records, {kills} kills, 0 lost, 0 double\n")

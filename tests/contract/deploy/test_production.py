@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from services.scoring import app as scoring
+from services.scoring import placing
 from shared.log.topics import TOPICS
-from shared.messages import USAGE_EVENTS, USAGE_EVENTS_OVERFLOW
+from shared.messages import UNPLACED_EVENTS, USAGE_EVENTS, USAGE_EVENTS_OVERFLOW
 from shared.settings import LogSettings
 from tests.contract.deploy.manifests import (
     OVERLAYS,
@@ -112,13 +113,14 @@ def test_scoring_never_has_more_replicas_than_partitions() -> None:
     triggers = scaling()["triggers"]
     for trigger in triggers:
         assert trigger["metadata"]["allowIdleConsumers"] == "false"
-        assert trigger["metadata"]["consumerGroup"] == scoring.SERVICE
         assert trigger["metadata"]["offsetResetPolicy"] == "earliest"
         name = trigger["metadata"]["topic"].removeprefix(prefix)
         assert scaling()["maxReplicaCount"] <= partitions[name]
-    assert [trigger["metadata"]["topic"] for trigger in triggers] == [
-        prefix + USAGE_EVENTS,
-        prefix + USAGE_EVENTS_OVERFLOW,
+    said = [(one["metadata"]["consumerGroup"], one["metadata"]["topic"]) for one in triggers]
+    assert said == [
+        (scoring.SERVICE, prefix + USAGE_EVENTS),
+        (scoring.SERVICE, prefix + USAGE_EVENTS_OVERFLOW),
+        (placing.GROUP, prefix + UNPLACED_EVENTS),
     ]
 
 

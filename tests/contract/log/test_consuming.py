@@ -62,6 +62,29 @@ async def test_a_record_is_fetched_soon_after_its_append(log: Log) -> None:
         assert time.monotonic() - started < 1
 
 
+async def test_partitions_that_are_left_alone_stay_ours_and_lose_nothing(log: Log) -> None:
+    topic = await new_topic(log, partitions=4)
+    alone = {TopicPartition(topic, 1), TopicPartition(topic, 2)}
+    sent = [record(f"account-{number}", str(number)) for number in range(200)]
+    async with log.consume([topic], group=_group()) as consumer:
+        await _assigned(consumer, 4)
+        await append(log, topic, sent)
+        others: list[str] = []
+        for _ in range(10):
+            # In small batches: what the client has read ahead stays behind too.
+            for batch in await consumer.fetch(max_records=5, wait=WAIT, but=alone):
+                assert batch.partition not in alone
+                others += [(stored.value or b"").decode() for stored in batch.records]
+        assert 0 < len(others) < 200
+        everything = consumer.assignment()
+        assert len(everything) == 4
+        started = time.monotonic()
+        assert not await consumer.fetch(max_records=5, wait=WAIT, but=everything)
+        assert time.monotonic() - started > WAIT.total_seconds() / 2, "it is to wait, not to spin"
+        rest = values(await take(consumer, 200 - len(others), max_records=5))
+    assert sorted(others + rest) == sorted(str(number) for number in range(200))
+
+
 async def test_after_a_seek_the_next_batch_begins_there(log: Log) -> None:
     topic = await new_topic(log)
     partition = TopicPartition(topic, 0)

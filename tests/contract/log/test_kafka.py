@@ -271,6 +271,26 @@ async def test_wrong_settings_of_a_topic_are_named(kafka: KafkaUnderTest, log: L
     assert kafka.prefix + name in complaints
 
 
+async def test_the_ends_of_partitions_that_were_added_are_told_at_once(
+    kafka: KafkaUnderTest, log: Log
+) -> None:
+    topic = await new_topic(log)
+    assert await log.ends([topic]) == {TopicPartition(topic, 0): 0}
+    await _grow(kafka, topic, partitions=4)
+    async with kafka.open() as fresh:
+
+        async def are_known() -> bool:
+            try:
+                return len(await fresh.ends([topic])) == 4
+            except LogUnavailable:
+                return False  # they have no leader yet
+
+        await eventually(are_known)
+        await append(fresh, topic, [record(f"account-{number}") for number in range(20)])
+    ends = await log.ends([topic])
+    assert (len(ends), sum(ends.values())) == (4, 20)
+
+
 async def test_a_follower_takes_up_partitions_that_were_added(
     kafka: KafkaUnderTest, log: Log
 ) -> None:
@@ -279,12 +299,7 @@ async def test_a_follower_takes_up_partitions_that_were_added(
     async with log.follow(topic) as follower:
         assert isinstance(follower, KafkaConsumer)
         await take(follower, 3)
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.broker.bootstrap_servers)
-        await admin.start()
-        try:
-            await admin.create_partitions({kafka.prefix + topic: NewPartitions(total_count=4)})
-        finally:
-            await admin.close()
+        await _grow(kafka, topic, partitions=4)
         library = follower._current
         assert library is not None
         # By itself it looks once a minute.
@@ -362,3 +377,12 @@ async def _differs(old: object, current: Callable[[], object]) -> bool:
 async def _owns(consumer: Consumer, topic: str, *, partitions: int = 1) -> bool:
     wanted = {TopicPartition(topic, number) for number in range(partitions)}
     return consumer.assignment() == wanted
+
+
+async def _grow(kafka: KafkaUnderTest, topic: str, *, partitions: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.broker.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_partitions({kafka.prefix + topic: NewPartitions(total_count=partitions)})
+    finally:
+        await admin.close()

@@ -21,6 +21,7 @@ from shared import log as shared_log
 from shared.credentials import new_key
 from shared.log.kafka.cluster import ended
 from shared.log.topics import TOPICS
+from shared.messages import USAGE_EVENTS, USAGE_EVENTS_OVERFLOW
 from tests.contract.log.test_kafka_security import opened
 from tests.factories import NOW
 from tests.secure_kafka import SecureKafka, password_of
@@ -32,6 +33,7 @@ READS = {
     "scoring": {
         "usage-events",
         "usage-events-overflow",
+        "unplaced-events",
         "directory-changes",
         "outcomes",
         "sources",
@@ -41,16 +43,19 @@ READS = {
     "operator": {"sources", "rejected"},
 }
 WRITES = {
-    "ingest": {"usage-events", "usage-events-overflow", "directory-changes", "rejected"},
-    "scoring": {"flags", "accounts", "rejected"},
+    "ingest": {
+        "usage-events", "usage-events-overflow", "unplaced-events", "directory-changes", "rejected",
+    },
+    "scoring": {"usage-events", "flags", "accounts", "rejected"},
     "notifier": {"outcomes", "rejected"},
     "migrate": {"sources"},
     "operator": {
-        "sources", "rejected", "usage-events", "usage-events-overflow", "directory-changes",
+        "sources", "rejected", "usage-events", "usage-events-overflow", "unplaced-events",
+        "directory-changes",
     },
     "stranger": set[str](),
 }  # fmt: skip
-GROUPS = {"scoring": {"scoring"}, "notifier": {"notifier"}}
+GROUPS = {"scoring": {"scoring", "scoring-placing"}, "notifier": {"notifier"}}
 _SECONDS = 20
 
 
@@ -134,7 +139,7 @@ async def test_who_may_read_what(allowed: SecureKafka, principal: str) -> None:
 @pytest.mark.parametrize("principal", ["ingest", "scoring", "notifier", "operator"])
 async def test_who_may_join_which_group(allowed: SecureKafka, principal: str) -> None:
     joined = set()
-    for group in ("scoring", "notifier"):
+    for group in ("scoring", "scoring-placing", "notifier"):
         async with consumer(allowed, principal, group_id=group) as member:
             first = TopicPartition(PREFIX + _read_by(group), 0)
             member.assign([first])
@@ -163,6 +168,18 @@ async def test_each_can_check_the_topics(allowed: SecureKafka, principal: str) -
         assert await log.check_topics(TOPICS) == []
 
 
+async def test_scoring_may_ask_how_far_its_topics_reach_and_a_stranger_may_not(
+    allowed: SecureKafka,
+) -> None:
+    intake = [USAGE_EVENTS, USAGE_EVENTS_OVERFLOW]
+    async with opened(allowed, "scoring", {"perennial_topic_prefix": PREFIX}) as log:
+        ends, begins = await log.ends(intake), await log.begins(intake)
+    assert len(ends) == len(begins) == 24
+    async with opened(allowed, "stranger", {"perennial_topic_prefix": PREFIX}) as log:
+        with pytest.raises(shared_log.LogRefused, match="may not describe"):
+            await log.ends(intake)
+
+
 async def test_the_job_announces_the_consoles_key_once(allowed: SecureKafka) -> None:
     made = new_key(source=CONSOLE_SOURCE, scopes=CONSOLE_SCOPES, now=NOW)
     async with opened(allowed, "migrate", {"perennial_topic_prefix": PREFIX}) as log:
@@ -186,4 +203,8 @@ async def test_the_operator_sees_how_many_records_wait_that_only_others_may_read
 
 
 def _read_by(group: str) -> str:
-    return {"scoring": "usage-events", "notifier": "flags"}[group]
+    return {
+        "scoring": "usage-events",
+        "scoring-placing": "unplaced-events",
+        "notifier": "flags",
+    }[group]

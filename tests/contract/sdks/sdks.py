@@ -29,6 +29,7 @@ class Sdk:
     gzip: bool = False
     mode: str = ""
     exports: int = 500
+    plans: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -74,6 +75,7 @@ async def run(
         "first": first.isoformat(),
         "exports": sdk.exports if exports is None else exports,
         "bad": bad,
+        "plans": sdk.plans,
         "gzip": sdk.gzip,
         "mode": sdk.mode,
     }

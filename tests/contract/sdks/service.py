@@ -16,9 +16,11 @@ from shared.messages import (
     DIRECTORY_CHANGES,
     REJECTED,
     SOURCES,
+    UNPLACED_EVENTS,
     USAGE_EVENTS,
     DirectoryChange,
     Source,
+    UnplacedEvent,
     UsageEvent,
     encode,
 )
@@ -40,6 +42,12 @@ class Service:
     async def events(self) -> list[UsageEvent]:
         records = await stored(self.log, USAGE_EVENTS, UsageEvent)
         assert all(key == event.account.encode() for key, event in records)
+        return [event for _, event in records]
+
+    async def unplaced(self) -> list[UnplacedEvent]:
+        """Those of a user alone."""
+        records = await stored(self.log, UNPLACED_EVENTS, UnplacedEvent)
+        assert all(key == event.user.encode() for key, event in records)
         return [event for _, event in records]
 
     async def rejected(self) -> list[tuple[str, bytes]]:

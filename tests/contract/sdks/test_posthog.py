@@ -72,18 +72,24 @@ async def test_every_call_of_the_script_lands(sdk: Sdk, log: PostgresLog) -> Non
 
 
 @pytest.mark.parametrize("sdk", EACH, ids=_id)
-async def test_what_can_name_no_account_is_no_error_of_the_caller(
+async def test_what_can_name_no_account_is_taken_in_by_its_person(
     sdk: Sdk, log: PostgresLog
 ) -> None:
     async with serving(log, STRICT) as service:
         ran = await run(sdk, url=service.url, key=service.key, exports=20)
         events, kept = await service.events(), await service.rejected()
+        alone = await service.unplaced()
 
     assert (ran.sent, ran.errors, ran.noise) == (25, [], "")
     check_exports(events, ran, exports=20)
     types = [event.type for event in others(events)]
     assert types == ["$groupidentify", "page_view", "screen_view"]
-    assert [code for code, _ in kept] == ["missing_account"] * 2
+    said = "$identify" if sdk.is_node else "$set"
+    assert sorted((event.type, event.user) for event in alone) == [
+        ("$create_alias", user_of("user-0" if sdk.is_node else "before")),
+        (said, user_of("user-0")),
+    ]
+    assert kept == []
 
 
 @pytest.mark.parametrize("sdk", EACH, ids=_id)

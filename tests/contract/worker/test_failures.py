@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.database import open_engine
 from shared.embedded_postgres import embedded_postgres, immediate_stop
-from shared.log import Batch, Log, TopicPartition
+from shared.log import Batch, Log, LogBusy, LogUnavailable, TopicPartition
 from shared.log.postgres import open_postgres_log
 from shared.log.worker import TooManyRejected
 from tests.contract.log.reading import GIVE_UP_SECONDS, append, new_topic, numbered, record
@@ -198,6 +198,29 @@ async def test_a_database_server_that_stops_and_starts_again_loses_and_doubles_n
                     await worker.until_taken(ledger, 200)
                 assert all_once(await ledger.numbers(), 200)
                 assert len(ledger.claims) > 2, "the power was to be cut in the middle"
+
+
+@pytest.mark.parametrize("away", [LogUnavailable, LogBusy])
+async def test_a_log_that_takes_nothing_halves_no_batch_and_sets_nothing_aside(
+    log: Log, ledger: Ledger, away: type[LogUnavailable]
+) -> None:
+    topic = await new_topic(log)
+    await append(log, topic, numbered(40))
+    refusals = 3
+
+    async def refuse(_connection: AsyncConnection, _batch: Batch) -> None:
+        if len(ledger.tries) <= refusals:
+            raise away("nothing was stored")
+
+    ledger.in_transaction = refuse
+    async with (
+        log.consume([topic], group=_group()) as consumer,
+        working(consumer, ledger, max_records=40) as worker,
+    ):
+        await worker.until_taken(ledger, 40)
+    assert await ledger.numbers() == list(range(40))
+    assert await ledger.aside() == []
+    assert ledger.tries == [(0, 40)] * (refusals + 1)
 
 
 async def test_a_bug_ends_the_worker_and_a_restart_goes_on_there(log: Log, ledger: Ledger) -> None:

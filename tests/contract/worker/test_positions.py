@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
@@ -219,8 +219,10 @@ class _Forgetful:
         self._forgets = forgets
         self.forgot = False
 
-    async def fetch(self, *, max_records: int, wait: timedelta) -> Sequence[Batch]:
-        batches = await self._consumer.fetch(max_records=max_records, wait=wait)
+    async def fetch(
+        self, *, max_records: int, wait: timedelta, but: Collection[TopicPartition] = ()
+    ) -> Sequence[Batch]:
+        batches = await self._consumer.fetch(max_records=max_records, wait=wait, but=but)
         if not self.forgot and any(batch.first == self._forgets for batch in batches):
             self.forgot = True
             return ()

@@ -38,8 +38,10 @@ from services.scoring.tables import (
     flags,
     model_health,
     outages,
+    placing_hours,
     scores,
     signals,
+    waiting_events,
 )
 from shared.credentials import KeyRing, Scope, new_key
 from shared.messages import AccountFields, AccountRecord, Goal
@@ -130,6 +132,24 @@ class Stored:
             subject=subject_key(metric),
             value=value,
             received_at=at,
+        )
+
+    async def fate(self, source: str, at: datetime, partition: int = 0, **events: int) -> None:
+        hour = at.replace(minute=0, second=0, microsecond=0)
+        await self.put(placing_hours, hour=hour, source=source, partition=partition, **events)
+
+    async def waits(self, source: str, since: datetime, key: bytes) -> None:
+        await self.put(
+            waiting_events,
+            partition=0,
+            user_key=1,
+            event_day=since.date(),
+            key=key,
+            log_offset=0,
+            waiting_since=since,
+            source=source,
+            value=b"{}",
+            headers=b"",
         )
 
     async def stage(self, account: str, stage: LifeStage, since: datetime) -> None:
@@ -520,6 +540,41 @@ async def test_the_status_says_what_is_stale_and_what_is_held(
     assert (found["flags_open"], found["flags"]) == (2, {"gone_silent": 2})
 
 
+async def test_what_became_of_events_without_an_account_is_told_by_source(
+    stored: Stored, client: httpx.AsyncClient
+) -> None:
+    assert (await get(client, "/v1/sources/placing"))["sources"] == []
+    hour = timedelta(hours=1)
+    # Of the same hour in two partitions; two days ago; too long ago.
+    await stored.fate("shop", NOW, 0, only_account=4, group_call=1, waiting=3)
+    await stored.fate("shop", NOW, 1, only_account=2, late=1, full=1, erased=1)
+    await stored.fate("shop", NOW - 48 * hour, last_activity=5, first_stated=2)
+    await stored.fate("shop", NOW - 7 * DAY, only_account=1000)
+    await stored.waits("crm", NOW - 90 * hour / 60, b"1")
+    await stored.waits("crm", NOW - 10 * hour / 60, b"2")
+    await stored.waits("crm", NOW - 50 * hour / 60, b"3")
+    crm, shop = (await get(client, "/v1/sources/placing"))["sources"]
+    none = dict.fromkeys(("only_account", "group_call", "last_activity", "first_stated"), 0)
+    ends = {"began_to_wait": 3, "late": 1, "full": 1, "erased": 1}
+    assert shop["day"] == {"placed": none | {"only_account": 6, "group_call": 1}, **ends}
+    assert shop["week"]["placed"] == {
+        "only_account": 6, "group_call": 1, "last_activity": 5, "first_stated": 2,
+    }  # fmt: skip
+    assert (shop["waiting"], shop["waiting_since"], shop["trouble"]) == (0, None, None)
+    assert crm == {
+        "source": "crm",
+        "day": {"placed": none, **dict.fromkeys(ends, 0)},
+        "week": {"placed": none, **dict.fromkeys(ends, 0)},
+        "waiting": 3,
+        "waiting_over_an_hour": 1,
+        "waiting_since": "2026-03-01T10:30:00Z",
+        "trouble": None,
+    }
+    await stored.fate("crm", NOW - 4 * DAY, late=20)
+    crm, _ = (await get(client, "/v1/sources/placing"))["sources"]
+    assert crm["trouble"] == "mostly_lost"  # 20 late and 1 long, of 23
+
+
 PATHS = {
     "list": "/v1/accounts",
     "facets": "/v1/facets",
@@ -531,6 +586,7 @@ PATHS = {
     "model": "/v1/models/test-1",
     "rules": "/v1/rules",
     "status": "/v1/status",
+    "placing": "/v1/sources/placing",
     "portfolio": "/v1/portfolio?by=owner",
     "months": "/v1/portfolio/months",
     "renewals": "/v1/renewals?by=owner",
@@ -578,6 +634,7 @@ async def test_the_examples_show_what_is_answered(
     await stored.put(model_health, looked_at=NOW, version=model().version, findings={})
     since = {"began_at": NOW, "noticed_at": NOW, "seen_at": NOW, "missing_days": []}
     await stored.put(outages, source="app", why="silent", **since)
+    await stored.fate("app", NOW, only_account=1)
     assert set(PATHS) == set(EXAMPLES)
     for name, path in PATHS.items():
         assert shape(await get(client, path)) == shape(EXAMPLES[name]), name

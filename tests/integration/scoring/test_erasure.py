@@ -47,6 +47,7 @@ from shared.messages import (
     Outcome,
     OutcomeEvent,
     OutcomeKind,
+    PlacedBy,
     UsageEvent,
     decode,
 )
@@ -107,7 +108,9 @@ async def test_nothing_is_left_of_an_erased_account(
 ) -> None:
     for account in ("acme", "globex"):
         ticket = before(id="t", account=account, type="support_ticket")
-        await take(intake, [before(account=account), ticket])
+        await take(
+            intake, [before(account=account), ticket, before(id="g", account=account, type="group")]
+        )
         await take(intake, [directory_change(account=account)])
     await sweep.maintain_when_due(time.now)
     await sweep.round(time.now)
@@ -174,6 +177,24 @@ async def test_events_and_erasure_may_come_in_either_order(
     async with engine.connect() as connection:
         marked = await connection.scalars(select(dirty.c.account_id))
         assert set(marked) == {"acme"}
+
+
+async def test_what_was_placed_is_erased_by_the_account_that_was_found(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    """And by when it was received, however long it has waited; its person is looked for too."""
+    placed = PlacedBy.ONLY_ACCOUNT
+    erase = directory_change(account="globex", op="erase", user=USER, fields=AccountFields())
+    await take(intake, [ERASE, erase])
+    await take(
+        intake,
+        [
+            before(id="1", placed_by=placed),
+            after(id="2", placed_by=placed),
+            after(id="3", account="globex", placed_by=placed),
+        ],
+    )
+    assert await days(engine) == {"acme": [(1, [user_key(USER)])], "globex": [(1, [])]}
 
 
 async def test_a_later_change_starts_the_account_afresh_in_the_same_batch(

@@ -19,7 +19,14 @@ from services.scoring.tables import (
 )
 from shared.log import TopicPartition
 from shared.log.positions import Claim, Fenced
-from shared.messages import ACCOUNTS, DIRECTORY_CHANGES, REJECTED, USAGE_EVENTS, AccountFields
+from shared.messages import (
+    ACCOUNTS,
+    DIRECTORY_CHANGES,
+    REJECTED,
+    USAGE_EVENTS,
+    AccountFields,
+    PlacedBy,
+)
 from tests.factories import NOW, batch_of, directory_change, usage_event
 from tests.integration.scoring.conftest import Time
 
@@ -74,6 +81,32 @@ async def test_another_source_or_account_is_another_event(
     await intake.take_in(batch_of(events), held)
     days = await stored_days(engine)
     assert {account: row[0] for (account, _), row in days.items()} == {"acme": 2, "globex": 1}
+
+
+async def test_an_event_that_was_placed_twice_counts_in_the_account_that_came_first(
+    intake: Intake, engine: AsyncEngine
+) -> None:
+    """After a crash more may be known of its user than before it."""
+    first = usage_event(placed_by=PlacedBy.ONLY_ACCOUNT)
+    again = usage_event(account="globex", placed_by=PlacedBy.LAST_ACTIVITY)
+    for partition, event in ((P0, first), (TopicPartition(USAGE_EVENTS, 1), again)):
+        held = await intake.claim(partition)
+        await intake.take_in(batch_of([event, event], partition=partition), held)
+    days = await stored_days(engine)
+    assert {account: row[0] for (account, _), row in days.items()} == {"acme": 1}
+
+
+async def test_the_time_that_an_event_waited_to_be_placed_is_no_delay_of_ours(
+    intake: Intake, engine: AsyncEngine, time: Time
+) -> None:
+    held = await intake.claim(P0)
+    waited = usage_event(received_at=NOW - timedelta(hours=20), placed_by=PlacedBy.ONLY_ACCOUNT)
+    time.now = NOW + timedelta(seconds=3)
+    await intake.take_in(batch_of([waited]), held)  # On the topic since NOW.
+    async with engine.connect() as connection:
+        assert list(await connection.scalars(select(dirty.c.received_at))) == [NOW]
+        since = await connection.scalars(select(account_day.c.first_received_at))
+        assert list(since) == [waited.received_at]
 
 
 async def test_a_retry_over_midnight_counts_once_though_its_corrected_day_moved(

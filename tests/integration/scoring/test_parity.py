@@ -15,20 +15,30 @@ from services.scoring.intake import Intake
 from services.scoring.partitions import Partitions
 from services.scoring.seen_events import SeenEvents
 from shared.log import TopicPartition
-from shared.messages import USAGE_EVENTS, USAGE_EVENTS_OVERFLOW, UsageEvent
+from shared.messages import USAGE_EVENTS, USAGE_EVENTS_OVERFLOW, PlacedBy, UsageEvent
 from tests.factories import NOW, batch_of, usage_event
 from tests.recount import Stored, read_stored, recounted
 
-EVENTS = 16
+EVENTS = 20
 TODAY = NOW.date()
+A_QUARTER = timedelta(minutes=15)
 P0 = TopicPartition(USAGE_EVENTS, 0)
 OVERFLOW = TopicPartition(USAGE_EVENTS_OVERFLOW, 0)
-_TYPES = ("login", "session_end", "feature_used", "payment_failed", "support_ticket", "feedback")
+_TYPES = (
+    "login",
+    "session_end",
+    "feature_used",
+    "payment_failed",
+    "support_ticket",
+    "feedback",
+    "group",
+    "identify",
+)
 
 
 def event(number: int) -> UsageEvent:
-    """Of two accounts, on four days; a fifth has no user."""
-    kind = _TYPES[number % 6]
+    """Of two accounts, on four days; a fifth has no user, a seventh was placed."""
+    kind = _TYPES[number % 8]
     properties: dict[str, dict[str, object]] = {
         "session_end": {"duration_seconds": 60.5 * number},
         "feature_used": {"feature": f"f{number % 4}"},
@@ -41,10 +51,11 @@ def event(number: int) -> UsageEvent:
         account=("acme", "globex")[number % 2],
         user=None if number % 5 == 0 else f"u1:{number % 3:032x}",
         type=kind,
-        occurred_at=NOW - timedelta(days=number % 4, hours=number),
+        occurred_at=NOW - timedelta(days=number % 4, minutes=7 * number),
         client_at=NOW - timedelta(days=number % 4),
         received_at=NOW + timedelta(minutes=7 * number),
         properties=properties.get(kind, {}),
+        placed_by=PlacedBy.LAST_ACTIVITY if number % 7 == 3 else None,
     )
 
 
@@ -78,7 +89,8 @@ async def test_arrival_order_batches_and_duplicates_change_nothing(
         await connection.execute(
             text(
                 "TRUNCATE scoring.account_day, scoring.seen_events, scoring.signals,"
-                " scoring.source_hours, scoring.log_positions"
+                " scoring.source_hours, scoring.log_positions, scoring.memberships,"
+                " scoring.group_calls"
             )
         )
     held = {partition: await intake.claim(partition) for partition in (P0, OVERFLOW)}
@@ -92,7 +104,9 @@ async def test_arrival_order_batches_and_duplicates_change_nothing(
         )
         await intake.take_in(batch, held[partition])
         held[partition] = held[partition].after(batch)
-    assert await tables(database_url) == recounted(map(event, range(EVENTS)))
+    stored, expected = await tables(database_url), recounted(map(event, range(EVENTS)))
+    assert stored == expected
+    assert all(timedelta(0) <= late < A_QUARTER for late in stored.behind(expected))
 
 
 async def test_transactions_that_share_rows_do_not_wait_in_a_circle(engine: AsyncEngine) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from services.scoring.arrivals import AccountAndDay, Arrivals, Known, count, nothing_known, read
 from shared.log import StoredRecord
-from shared.messages import UsageEvent, encode
+from shared.messages import PlacedBy, UsageEvent, encode
 from tests.unit.scoring.factories import NOW, TODAY, usage_event
 
 GROUP = (TODAY.toordinal(), "acme")
@@ -46,6 +46,27 @@ def test_what_is_known_is_left_out() -> None:
     found = [(event.account, event.id) for _, event in read(records, second, known)]
     assert found == [("acme", "3"), ("b", "1")]
     assert not second.keys[GROUP] & {one, other}
+
+
+def test_an_event_that_was_placed_counts_once_whatever_account_was_found() -> None:
+    arrivals = Arrivals()
+    placed = [usage_event(account=name, placed_by=PlacedBy.ONLY_ACCOUNT) for name in ("a", "b")]
+    found = [event.account for _, event in read(events(*placed), arrivals, nothing_known)]
+    assert (found, list(arrivals.keys)) == (["a"], [(TODAY.toordinal(), "")])
+
+
+def test_an_event_that_names_an_account_is_not_the_one_that_was_placed_there() -> None:
+    """Which account the client stated is part of what the event is."""
+    both = [usage_event(placed_by=PlacedBy.ONLY_ACCOUNT), usage_event()]
+    assert len(list(read(events(*both), Arrivals(), nothing_known))) == 2
+
+
+def test_an_event_of_no_account_is_set_aside() -> None:
+    arrivals = Arrivals()
+    both = [usage_event(account=""), usage_event(account="", placed_by=PlacedBy.ONLY_ACCOUNT)]
+    assert list(read(events(*both), arrivals, nothing_known)) == []
+    assert [error.code for _, error in arrivals.unreadable] == ["missing_account"] * 2
+    assert arrivals.readable == 0
 
 
 def test_an_account_and_day_of_which_all_is_known_has_no_keys() -> None:

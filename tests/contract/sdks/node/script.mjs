@@ -11,6 +11,7 @@ const told = JSON.parse(process.argv[2]);
 
 export const script = {
   exports: 500,
+  plans: 0,
   bad: null,
   gzip: false,
   mode: '',
@@ -18,6 +19,7 @@ export const script = {
   account: (number) => (number === told.bad ? NO_ACCOUNT : `acct-${number % ACCOUNTS}`),
   user: (number) => `user-${number % USERS}`,
   time: (number) => new Date(Date.parse(told.first) + number * 1000),
+  planned: (number) => [`member-${told.mode}-${number}`, `team-${told.mode}-${number}`],
 };
 
 export const report = { sent: 0, errors: [] };

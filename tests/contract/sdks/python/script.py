@@ -28,6 +28,8 @@ class Script:
     exports: int = 500
     bad: int | None = None
     """Which of them has a placeholder for its account."""
+    plans: int = 0
+    """Users who follow the usual plan: `identify`, `group` once, then exports without account."""
     gzip: bool = False
     mode: str = ""
 
@@ -39,6 +41,9 @@ class Script:
 
     def time(self, number: int) -> datetime:
         return self.first + timedelta(seconds=number)
+
+    def planned(self, number: int) -> tuple[str, str]:
+        return f"member-{self.mode}-{number}", f"team-{self.mode}-{number}"
 
 
 @dataclass(slots=True, kw_only=True)
