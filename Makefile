@@ -90,6 +90,10 @@ bench-ingest: $(VENV)/.dev ## How fast ingest is, on real Kafka, driven by wrk; 
 bench-scoring: $(VENV)/.dev ## How fast and how right scoring is, on real Kafka; OPTIONS="--help"
 	@$(BIN)/python -m tests.benchmarks.scoring $(OPTIONS)
 
+.PHONY: bench-placing
+bench-placing: $(VENV)/.dev ## How fast events without an account find theirs, on real Kafka; OPTIONS="--help"
+	@$(BIN)/python -m tests.benchmarks.placing $(OPTIONS)
+
 .PHONY: bench-notifier
 bench-notifier: $(VENV)/.dev ## From a flag to a message, and a long queue; OPTIONS="--help"
 	@$(BIN)/python -m tests.benchmarks.notifier $(OPTIONS)

@@ -2,6 +2,7 @@
 
 From the ASGI call to a filled Kafka batch and the answer, in one process: small enough a figure to
 compare two versions of the code on a machine that others use as well. Run it by turns, of the two.
+`--kinds`: the native format, Segment's, and Segment's of events that name no account.
 """
 
 import argparse
@@ -49,20 +50,41 @@ class _Batches:
         return True
 
 
-def _body(events: int) -> bytes:
-    return json.dumps(
-        [
-            {
-                "id": f"event-{number:012d}",
-                "account_id": f"account-{number % 40}",
-                "user_id": f"user-{number % 200}@example.com",
-                "type": "feature_used",
-                "occurred_at": NOW.isoformat(),
-                "properties": {"feature": "reports", "filler": "x" * 180},
-            }
-            for number in range(events)
-        ]
-    ).encode()
+_PATHS = {"native": "/v1/events", "segment": "/v1/batch", "alone": "/v1/batch"}
+
+
+def _body(kind: str, events: int) -> bytes:
+    """`alone` as `segment`, but of events that name their user and no account."""
+    if kind == "native":
+        return json.dumps([_native(number) for number in range(events)]).encode()
+    return json.dumps({"batch": [_track(kind, number) for number in range(events)]}).encode()
+
+
+def _native(number: int) -> object:
+    return {
+        "id": f"event-{number:012d}",
+        "account_id": f"account-{number % 40}",
+        "user_id": f"user-{number % 200}@example.com",
+        "type": "feature_used",
+        "occurred_at": NOW.isoformat(),
+        "properties": {"feature": "reports", "filler": "x" * 180},
+    }
+
+
+def _track(kind: str, number: int) -> object:
+    """As the Python library sends it."""
+    group = {} if kind == "alone" else {"groupId": f"account-{number % 40}"}
+    return {
+        "type": "track",
+        "messageId": f"event-{number:012d}",
+        "userId": f"user-{number % 200}@example.com",
+        "anonymousId": None,
+        "event": "Report Exported",
+        "timestamp": NOW.isoformat(),
+        "context": {**group, "library": {"name": "analytics-python", "version": "2.3.3"}},
+        "integrations": {},
+        "properties": {"feature": "reports", "filler": "x" * 180},
+    }
 
 
 async def _once(api: Api, scope: Scope, body: bytes) -> None:
@@ -76,7 +98,7 @@ async def _once(api: Api, scope: Scope, body: bytes) -> None:
     await api.app(scope, receive, send)
 
 
-async def _measure(api: Api, *, events: int, requests: int, traced: bool) -> float:
+async def _measure(api: Api, kind: str, *, events: int, requests: int, traced: bool) -> float:
     """Microseconds of CPU time an event: the best round, as the others were disturbed."""
     headers = [(name.encode(), value.encode()) for name, value in api.key().items()]
     headers += [(b"host", b"ingest"), (b"content-type", b"application/json")]
@@ -85,12 +107,12 @@ async def _measure(api: Api, *, events: int, requests: int, traced: bool) -> flo
     scope = {
         "type": "http",
         "method": "POST",
-        "path": "/v1/events",
-        "raw_path": b"/v1/events",
+        "path": _PATHS[kind],
+        "raw_path": _PATHS[kind].encode(),
         "query_string": b"",
         "headers": headers,
     }
-    body = _body(events)
+    body = _body(kind, events)
     best = float("inf")
     for _ in range(_ROUNDS):
         started = time.process_time()
@@ -104,14 +126,18 @@ async def _measure(api: Api, *, events: int, requests: int, traced: bool) -> flo
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=400)
+    parser.add_argument("--kinds", nargs="+", choices=_PATHS, default=[*_PATHS])
     wanted = parser.parse_args()
     async with open_api(_Batches(), ingest_rate_per_second=0) as api:
-        for events, requests in ((100, wanted.requests), (1, wanted.requests * 10)):
-            for traced in (False, True):
-                cost = await _measure(api, events=events, requests=requests, traced=traced)
-                given = "traceparent given" if traced else "none given"
-                line = f"batches of {events:3d}, {given:17s}: {cost:7.2f} us CPU an event"
-                sys.stdout.write(f"{line}\n")
+        for kind in wanted.kinds:
+            for events, requests in ((100, wanted.requests), (1, wanted.requests * 10)):
+                for traced in (False, True):
+                    cost = await _measure(
+                        api, kind, events=events, requests=requests, traced=traced
+                    )
+                    given = "traceparent given" if traced else "none given"
+                    line = f"{kind:7s} {events:3d}, {given:17s}: {cost:7.2f} us CPU an event"
+                    sys.stdout.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -11,6 +12,18 @@ def cpu_seconds(pid: int) -> float:
     """Of all its threads, in user and kernel mode, since it was started."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def family_seconds(pid: int) -> float:
+    """The same of a process and its children, those that have ended included."""
+    path = Path(f"/proc/{pid}")
+    children = (path / f"task/{pid}/children").read_text().split()
+    fields = (path / "stat").read_text().rpartition(")")[2].split()
+    seconds = (int(fields[13]) + int(fields[14])) / _TICKS
+    for process in (pid, *map(int, children)):
+        with suppress(FileNotFoundError):
+            seconds += cpu_seconds(process)
+    return seconds
 
 
 def rss_mib(pid: int) -> float:

@@ -5,12 +5,11 @@ Beside it, of the same records in the same run: draining the topic without a han
 
 import asyncio
 import gc
-import os
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,14 +31,13 @@ from shared.log.positions import Claim
 from shared.log.topics import TOPICS
 from shared.log.worker import Worker
 from shared.messages import USAGE_EVENTS, UsageEvent, decode
-from tests.benchmarks.ingest_figures import cpu_seconds
+from tests.benchmarks.ingest_figures import cpu_seconds, family_seconds
 from tests.benchmarks.scoring_load import Load
 from tests.brokers import KafkaBroker
 from tests.databases import DatabaseServer
 
 _GIVE_UP_SECONDS = 900
 _SAMPLE = 5_000
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Wrong(Exception):
@@ -66,17 +64,6 @@ class Run:
     load: Load
     batch: int
     concurrency: int
-
-    def postgres_seconds(self) -> float:
-        """CPU of the server's processes, the ended ones included."""
-        path = Path(f"/proc/{self.postmaster}")
-        children = (path / f"task/{self.postmaster}/children").read_text().split()
-        fields = (path / "stat").read_text().rpartition(")")[2].split()
-        seconds = (int(fields[13]) + int(fields[14])) / _TICKS
-        for process in (self.postmaster, *map(int, children)):
-            with suppress(FileNotFoundError):
-                seconds += cpu_seconds(process)
-        return seconds
 
 
 async def measure_intake(run: Run) -> dict[str, object]:
@@ -201,11 +188,11 @@ async def _take_in(log: Log, engine: AsyncEngine, run: Run) -> tuple[Spent, int]
 @contextmanager
 def _measured(spent: Spent, run: Run) -> Iterator[None]:
     wall, client = time.perf_counter(), time.process_time()
-    postgres, kafka = run.postgres_seconds(), cpu_seconds(run.broker.pid)
+    postgres, kafka = family_seconds(run.postmaster), cpu_seconds(run.broker.pid)
     yield
     spent.wall = time.perf_counter() - wall
     spent.client = time.process_time() - client
-    spent.postgres = run.postgres_seconds() - postgres
+    spent.postgres = family_seconds(run.postmaster) - postgres
     spent.kafka = cpu_seconds(run.broker.pid) - kafka
 
 
