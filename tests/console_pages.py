@@ -129,7 +129,12 @@ PAGES: Final = (
         api=("/api/v1/people/{address}",),
         in_nav=False,
     ),
-    ConsolePage(name="sources", route="/sources", path="/sources", api=("/api/v1/sources",)),
+    ConsolePage(
+        name="sources",
+        route="/sources",
+        path="/sources",
+        api=("/api/v1/sources", "/v1/sources/placing"),
+    ),
     ConsolePage(
         name="system",
         route="/system",

@@ -95,23 +95,24 @@ class PerennialProcess:
     def url(self, service: str) -> str:
         return f"http://127.0.0.1:{self.ports[f'{service.upper()}_PORT']}"
 
-    def start(self, *, wait: bool = True) -> None:
+    def start(self, *, wait: bool = True, **environment: str) -> None:
+        """`environment` overrides until it ends."""
         if self._process is not None:
             raise ProcessFailed("it runs already")
         with self._output.open("ab") as output:
-            self._process = self._spawn(output)
+            self._process = self._spawn(output, {**self._environment, **environment})
         # Asked, not killed: it may have a PostgreSQL to stop. Where it is frozen, it goes on first.
         self._watchdog = at_our_end('kill -TERM "$1"; kill -CONT "$1"', self._process.pid)
         if wait:
             self.wait_until_ready()
 
-    def _spawn(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _spawn(self, output: IO[bytes], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "services", "up", *self._arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=self._environment,
+            env=environment,
             start_new_session=True,
         )
 

@@ -22,7 +22,7 @@ from services import keys
 from services.__main__ import app
 from services.doctor.examination import Examination
 from services.doctor.findings import Area, Finding, State
-from services.scoring import model_store
+from services.scoring import model_store, placing
 from services.scoring.models import read_prior
 from services.scoring.partitions import Partitions
 from shared import grants
@@ -31,7 +31,7 @@ from shared.credentials import Scope
 from shared.log import Record
 from shared.log.postgres import PostgresLog
 from shared.log.topics import TOPICS
-from shared.messages import FLAGS, USAGE_EVENTS
+from shared.messages import FLAGS, UNPLACED_EVENTS, USAGE_EVENTS
 from tests.brokers import KafkaBroker
 from tests.databases import as_role
 from tests.standins.mail import fake_mail
@@ -317,6 +317,46 @@ async def test_17_destinations_that_refuse_us_and_messages_given_up(
     assert "ada@example.com" not in (await well.run("doctor")).output  # people stay out of it
 
 
+async def test_a_source_whose_events_find_no_account_is_told_what_to_change(
+    well: Deployment, engine: AsyncEngine
+) -> None:
+    async def warned() -> list[Finding]:
+        found = await well.doctor()
+        assert not [one for one in found if one.state is State.FAILED]
+        return [one for one in found if one.state is State.WARNING and "an account" in one.what]
+
+    assert any("every event named its account" in one.what for one in await well.doctor())
+    hours = (
+        "INSERT INTO scoring.placing_hours (hour, source, partition, only_account, group_call,"
+        ' last_activity, first_stated, late, "full") VALUES '
+    )
+    # 30 of 60 would be half; 29 of 59 are not, and a week ago is another matter.
+    await _do(
+        engine,
+        hours + "(date_trunc('hour', now()), 'shop', 0, 20, 10, 0, 0, 20, 8)",
+        hours + "(date_trunc('hour', now()) - interval '8 days', 'shop', 0, 0, 0, 0, 0, 900, 0)",
+        "INSERT INTO scoring.waiting_events (partition, user_key, event_day, key, log_offset,"
+        " waiting_since, source, value, headers) VALUES (0, 1, current_date, '1', 0,"
+        " now() - interval '2 hours', 'shop', '{}', '')",
+    )
+    assert await warned() == []
+    assert any("of 59 events" in one.what and "30 found" in one.what for one in await well.doctor())
+    await _do(
+        engine,
+        "INSERT INTO scoring.waiting_events SELECT 1, 1, current_date, '2', 0,"
+        " now() - interval '3 hours', 'shop', '{}', ''",
+        hours + "(now() - interval '6 days', 'desk', 3, 9, 5, 12, 10, 1, 0)",
+        hours + "(now(), 'crm', 3, 5000, 5, 12, 10, 19, 0)",
+    )
+    desk, shop = await warned()
+    assert shop.what.startswith("shop: 30 of 60 events without an account in 7 days found none")
+    assert "2 wait for over an hour, 20 waited in vain, 8 were too many" in shop.what
+    assert "group(userId, groupId)" in shop.do
+    assert "perennial sources set shop --default-account" in shop.do
+    assert desk.what.startswith("desk: 22 of 37 events without an account")  # 12 + 10
+    assert "a guess" in desk.what
+
+
 async def test_18_topics_of_kafka_that_are_not_as_they_must_be(
     well: Deployment, kafka_broker: KafkaBroker
 ) -> None:
@@ -369,6 +409,20 @@ async def test_lag_tells_records_seconds_and_reader_of_each_partition(
         assert all(one["reader"] for one in rows.values() if one["service"] == "notifier")
         shown = (await well.run("lag")).stdout
         assert re.search(r"notifier +flags +\d +2 ", shown)
+
+
+async def test_lag_tells_who_reads_events_without_an_account(
+    well: Deployment, log: PostgresLog
+) -> None:
+    await log.append(UNPLACED_EVENTS, [Record(key=b"u", value=b"{}")] * 3, deadline=_SOON)
+    async with log.consume(placing.TOPICS, group=placing.GROUP) as consumer:
+        while len(consumer.assignment()) < 12:
+            await consumer.fetch(max_records=1, wait=timedelta(milliseconds=100))
+        rows = json.loads((await well.run("lag", "--json")).stdout)
+    own = [one for one in rows if one["topic"] == UNPLACED_EVENTS]
+    assert [one["records"] for one in own if one["records"]] == [3]
+    assert all(one["service"] == "scoring" and one["reader"] for one in own)
+    assert all(one["reader"] is None for one in rows if one["topic"] == USAGE_EVENTS)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner, Result
 
-from services import erase, receipts
+from services import erase, erasure_plan, receipts
 from services.__main__ import app
 from services.receipts import Receipt, UnusableReceipt
 from services.scoring.domain.activity import user_key
@@ -19,6 +19,7 @@ from services.scoring.intake import Intake
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.partitions import Partitions
 from shared.clock import system_clock
+from shared.credentials import HashedUser
 from shared.lifecycle import Frame
 from shared.log import Batch, TopicPartition
 from shared.messages import DIRECTORY_CHANGES, USAGE_EVENTS, AccountFields, UsageEvent
@@ -72,6 +73,7 @@ async def fill(intake: Intake) -> None:
         usage_event(id="1"),
         usage_event(id="2", client_at=NOW - 48 * HOUR, occurred_at=NOW - 48 * HOUR),
         usage_event(id="3", account="globex"),
+        usage_event(id="0", type="group"),
     ]
     await take(intake, batch_of(events, partition=P0))
     known = [
@@ -100,8 +102,10 @@ async def test_without_yes_it_says_what_would_go_and_changes_nothing(
         "scoring.accounts": 1,
         "scoring.account_versions": 1,
         "scoring.dirty": 2,  # One mark of its events, one of its record.
+        "scoring.group_calls": 1,
+        "scoring.memberships": 1,
         "scoring.outbox": 1,
-        "scoring.seen_events": 2,
+        "scoring.seen_events": 3,
     }
     assert said["erased_at"] is None
     assert await accounts_with_days(engine) == ["acme", "acme", "globex"]
@@ -149,6 +153,43 @@ async def test_what_a_restored_backup_brought_back_goes_again_as_of_the_first_ti
     assert actions == ["erasures.replayed"]
 
 
+@pytest.mark.parametrize(
+    ("account", "expected"),
+    [
+        ("acme", {"account_day": 2, "group_calls": 1, "memberships": 1}),
+        ("", {"account_day": 3, "group_calls": 1, "memberships": 2, "waiting_events": 1}),
+    ],
+    ids=["in one account", "everywhere"],
+)
+async def test_what_would_go_of_a_person_is_what_goes(
+    operator: Operator,
+    engine: AsyncEngine,
+    intake: Intake,
+    account: str,
+    expected: dict[str, int],
+) -> None:
+    await fill(intake)
+    async with engine.begin() as connection:
+        await connection.execute(text(_WAITS), {"user": user_key(USER), "at": NOW})
+    subject = erase.Subject(account=account, user=HashedUser(USER))
+    would_go = (await erasure_plan.plan(engine, subject, lambda _: None)).counts
+    assert would_go == {f"scoring.{table}": n for table, n in expected.items()}
+    change = directory_change(account=account, op="erase", user=USER, fields=AccountFields())
+    await take(intake, batch_of([change], first=2, partition=D0))
+    [found] = json.loads((await operator.run("list", "--json")).stdout)
+    assert found["counts"] == expected
+
+
+_WAITS = """
+WITH one AS (
+    INSERT INTO scoring.waiting_events
+        (partition, user_key, event_day, key, log_offset, waiting_since, source, value, headers)
+    VALUES (3, :user, '2026-06-15', '\\x00', 1, :at, 'app', '', '')
+)
+INSERT INTO scoring.waiting_counts (partition, events) VALUES (3, 1)
+"""
+
+
 async def test_a_person_goes_again_from_every_bucket(
     operator: Operator, engine: AsyncEngine, intake: Intake, tmp_path: Path
 ) -> None:
@@ -158,7 +199,10 @@ async def test_a_person_goes_again_from_every_bucket(
     users = await asked(engine, "SELECT cardinality(users) FROM scoring.account_day")
     assert users == [0, 0, 0]
     [found] = json.loads((await operator.run("list", "--json")).stdout)
-    assert (found["user"], found["counts"]) == (USER, {"account_day": 3})
+    assert (found["user"], found["counts"]) == (
+        USER,
+        {"account_day": 3, "group_calls": 1, "memberships": 2},
+    )
     assert found["done_at"] is not None
     twice = await operator.run("--from", str(path))
     assert twice.stdout == "0 erased again, 1 were.\n"

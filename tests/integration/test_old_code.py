@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BEFORE = "fa1e7db"
+BEFORE = "ca82a36"
 """The last commit of the release before. Move it on with each release."""
 SMOKE = (
     "tests/integration/scoring/test_intake.py",

@@ -35,13 +35,17 @@ from shared.messages import (
     ACCOUNTS,
     DIRECTORY_CHANGES,
     REJECTED,
+    UNPLACED_EVENTS,
     USAGE_EVENTS,
     DirectoryChange,
     Source,
+    UnplacedEvent,
     UsageEvent,
+    encode,
 )
 from shared.quarantine import rejected
 from tests.brokers import KafkaBroker
+from tests.factories import NOW
 from tests.integration.ingest.stored import stored
 from tests.unit.ingest.api import open_api
 from tests.unit.ingest.native_bodies import item
@@ -217,7 +221,7 @@ async def test_a_replay_cut_before_its_marker_counts_once_when_repeated(
     operator: Operator, log: PostgresLog, engine: AsyncEngine
 ) -> None:
     """Killed between the append and the marker, as by a power cut."""
-    bad = item(account_id=None, id=None, user_id="ada", occurred_at="2026-03-10T09:00:00Z")
+    bad = item(account_id=None, id=None, occurred_at="2026-03-10T09:00:00Z")
     await reject(log, bad)
     await sources.describe(log, Source(name="app", default_account="acme"))
     inherited = {name: value for name, value in os.environ.items() if not _OURS.match(name)}
@@ -290,6 +294,60 @@ async def test_what_scoring_could_not_read_goes_back_to_its_topic(
     [record] = batch.records
     assert (record.key, record.value) == (b"acme", value)
     assert record.headers == (("traceparent", b"00-1"),)
+
+
+def of_placing(user: str) -> Record:
+    """An event of a user of whom nobody said an account in time."""
+    event = UnplacedEvent(
+        id=f"{user}-1",
+        source="app",
+        user=user,
+        type="login",
+        occurred_at=NOW,
+        received_at=NOW,
+        properties={"n": 1},
+    )
+    record = StoredRecord(
+        offset=3,
+        key=user.encode(),
+        value=encode(event),
+        headers=(("traceparent", b"00-1"),),
+        appended_at=system_clock(),
+    )
+    error = InvalidMessage("missing_account", "of no account until now")
+    at = TopicPartition(UNPLACED_EVENTS, 1)
+    return rejected(record, at, error, stage="scoring.placing")
+
+
+async def test_an_event_whose_account_was_not_found_goes_back_to_wait_anew(
+    operator: Operator, log: PostgresLog
+) -> None:
+    await append(log, of_placing("u1:a"))
+    shown = json.loads((await operator.run("list", "--json")).stdout)["items"]
+    assert [(one["source"], one["account"]) for one in shown] == [("app", None)]
+    assert await operator.lists("--account", "u1:a") == {}
+
+    result = await operator.run("replay", "--code", "missing_account")
+    assert (result.exit_code, result.stdout) == (0, "1 replayed\n  to unplaced-events: 1\n")
+    async with log.follow(UNPLACED_EVENTS) as consumer:
+        [batch] = await consumer.fetch(max_records=10, wait=_SOON)
+    [record] = batch.records
+    was = of_placing("u1:a")
+    assert (record.key, record.value) == (was.key, was.value)
+    assert record.headers == (("traceparent", b"00-1"),)
+    assert await operator.lists() == {}
+
+
+async def test_an_event_whose_account_was_not_found_takes_the_one_its_source_has_by_now(
+    operator: Operator, log: PostgresLog
+) -> None:
+    await append(log, of_placing("u1:a"), of_scoring(b"{", topic=UNPLACED_EVENTS))
+    await sources.describe(log, Source(name="app", default_account="acme"))
+    result = await operator.run("replay", "--stage", "scoring", "--json")
+    assert json.loads(result.stdout)["to"] == {"usage-events": 1, "unplaced-events": 1}
+    [(key, event)] = await stored(log, USAGE_EVENTS, UsageEvent)
+    assert (key, event.account, event.user, event.id) == (b"acme", "acme", "u1:a", "u1:a-1")
+    assert (event.occurred_at, event.properties, event.placed_by) == (NOW, {"n": 1}, None)
 
 
 async def test_a_topic_that_is_gone_is_in_the_way_of_nothing_else(

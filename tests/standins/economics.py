@@ -196,6 +196,34 @@ def _insight(segment: str | None, accounts: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _unplaced(
+    source: str,
+    placed: int,
+    *,
+    late: int = 0,
+    full: int = 0,
+    waiting: int = 0,
+    trouble: str | None = None,
+) -> dict[str, Any]:
+    """A source's events without an account; of a week ten times what they were in a day."""
+
+    def fates(times: int) -> dict[str, Any]:
+        found = {"only_account": placed, "group_call": 5, "last_activity": 2, "first_stated": 1}
+        return {
+            "placed": {way: number * times for way, number in found.items()},
+            "began_to_wait": 3 * times,
+            "late": late * times,
+            "full": full * times,
+            "erased": 0,
+        }
+
+    return {
+        "source": source, "day": fates(1), "week": fates(10), "waiting": waiting,
+        "waiting_over_an_hour": waiting, "waiting_since": AS_OF if waiting else None,
+        "trouble": trouble,
+    }  # fmt: skip
+
+
 def _add_state(found: FastAPI) -> None:
     @found.get("/v1/insights")
     @found.get("/v1/insights/{month}")
@@ -215,6 +243,15 @@ def _add_state(found: FastAPI) -> None:
             "staleness": [{"source": "app", "why": "rate", "began_at": AS_OF}],
             "mass_flags": {"gone_silent": 41},
         })  # fmt: skip
+
+    @found.get("/v1/sources/placing")
+    async def placing() -> JSONResponse:
+        return JSONResponse({"as_of": AS_OF, "sources": [
+            _unplaced("lost", 12, late=30, full=1_400, waiting=7, trouble="mostly_lost"),
+            _unplaced("guessed", 210, trouble="mostly_guessed"),
+            _unplaced("well", 4_210),
+            _unplaced("stranger", 1),
+        ]})  # fmt: skip
 
     model = {
         "version": "own90-20260501", "kind": "own", "horizon_days": 90, "state": "active",

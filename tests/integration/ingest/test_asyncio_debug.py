@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -35,13 +35,13 @@ COMPLAINTS = re.compile(
 
 
 class DebuggedProcess(PerennialProcess):
-    def _spawn(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _spawn(self, output: IO[bytes], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-X", "dev", "-m", debugged.__name__, "up", *self._arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=self._environment,
+            env=environment,
             start_new_session=True,
         )
 

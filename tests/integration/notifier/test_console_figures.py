@@ -111,7 +111,9 @@ async def test_a_page_holds_nothing_inline_and_names_every_field(
     assert markup.unnamed == []
 
 
-@pytest.mark.parametrize("path", ["/portfolio", "/goals", "/insights", "/rules", "/system"])
+@pytest.mark.parametrize(
+    "path", ["/portfolio", "/goals", "/insights", "/rules", "/sources", "/system"]
+)
 async def test_without_scoring_a_page_says_so_and_what_to_do(rig: Rig, path: str) -> None:
     def away(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("away")
@@ -305,6 +307,48 @@ async def test_sources_show_what_keys_may_and_never_a_secret(console: Console) -
     assert not any(secret in page for secret in secrets)
     # What still sends comes first.
     assert page.index(">live<") < page.index(">over ")
+
+
+async def test_a_source_shows_what_became_of_its_events_that_name_no_account(
+    console: Console,
+) -> None:
+    for name in ("lost", "guessed", "well", "silent"):
+        made = new_key(source=name, scopes=[KeyScope.EVENTS_WRITE], now=NOW)
+        console.keys.put(made.record)
+    sections = {
+        found[1]: found[0]
+        for found in re.finditer(
+            r"<section .*?<h2[^>]*>(\w+).*?</section>", await console.get("/sources"), re.DOTALL
+        )
+    }
+    # Who sends none is not bothered with them; of who has no key we know nothing.
+    assert "name no account" not in sections["silent"]
+    assert "stranger" not in sections
+    # 4,210 + 5 by a call + 2 + 1 guessed; ten times that in a week
+    assert row(sections["well"], "24 hours") == "24 hours 4,218 4,210 5 3 3 0"
+    assert row(sections["well"], "7 days") == "7 days 42,180 42,100 50 30 30 0"
+    assert "None waits now" in sections["well"]
+    assert "group(userId" not in sections["well"]
+    assert row(sections["lost"], "24 hours") == "24 hours 20 12 5 3 3 1,430 (1,400 as too many)"
+    assert "Most of a week's find none" in sections["lost"]
+    assert "7 wait now, the oldest since" in sections["lost"]
+    assert "replay --code missing_account --source lost" in sections["lost"]
+    assert "placed by a guess" in sections["guessed"]
+
+
+async def test_without_scoring_the_sources_page_still_shows_keys(rig: Rig) -> None:
+    def away(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("away")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(away)) as client:
+        console, app = _console(rig, ScoringApi(client=client, url="http://scoring", key="k"))
+        made = new_key(source="shop", scopes=[KeyScope.EVENTS_WRITE], now=NOW)
+        console.keys.put(made.record)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+            page = unescape((await browser.get("/sources")).text)
+    assert "What became of events that name no account cannot be shown" in page
+    assert made.record.key_id in page
 
 
 async def test_the_system_s_page_names_what_is_wrong_and_the_model_in_service(

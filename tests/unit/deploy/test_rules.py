@@ -15,6 +15,7 @@ from services.__main__ import app
 from services.ingest.wire import FormatName
 from services.notifier.domain.attempts import Class
 from services.notifier.routes import CHANNELS
+from services.scoring.metrics import GivenUp
 from shared.telemetry import Dependency
 from tests.metric_catalogue import Catalogue, catalogue
 from tests.prometheus_tools import (
@@ -267,6 +268,7 @@ def test_labels_are_compared_with_values_that_exist() -> None:
         "dependency": _values(Dependency),
         "format": _values(FormatName),
         "channel": set(CHANNELS),
+        "why": _values(GivenUp),
         "service": {"ingest", "scoring", "notifier"},
     }
     seen = set()
@@ -276,7 +278,7 @@ def test_labels_are_compared_with_values_that_exist() -> None:
                 seen.add(matcher.label)
                 wrong = set(matcher.value.split("|")) - values[matcher.label]
                 assert not wrong, f"{place}: {matcher.label} is never {wrong}"
-    assert {"class", "dependency", "format", "service"} <= seen
+    assert {"class", "dependency", "format", "service", "why"} <= seen
 
 
 def _values(enum: type[StrEnum]) -> set[str]:

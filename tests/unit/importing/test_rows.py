@@ -65,6 +65,7 @@ def test_empty_cells_are_left_out_and_an_empty_type_is_the_default() -> None:
     ("cells", "field", "code"),
     [
         (["2024-01-02", " ", "", "", "", "", ""], "account_id", "missing_account"),
+        (["2024-01-02", "", "ann", "", "", "", ""], "account_id", "missing_account"),
         (["", "acme", "", "", "", "", ""], "occurred_at", "invalid_time"),
         (["soon", "acme", "", "", "", "", ""], "occurred_at", "invalid_time"),
         (["2024-01-02", "acme", "", "", "", "", "caf\udce9"], "note", "invalid_text"),

@@ -11,7 +11,15 @@ from services.ingest.wire import EventRules, Submission, WireFormat
 from shared import messages
 from shared.credentials import hash_user
 from shared.log import Record
-from shared.messages import DIRECTORY_CHANGES, USAGE_EVENTS, DirectoryChange, Source, UsageEvent
+from shared.messages import (
+    DIRECTORY_CHANGES,
+    UNPLACED_EVENTS,
+    USAGE_EVENTS,
+    DirectoryChange,
+    Source,
+    UnplacedEvent,
+    UsageEvent,
+)
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 USER_KEY = b"k" * 32
@@ -40,6 +48,16 @@ def records(decoded: Decoded, topic: str = USAGE_EVENTS) -> Sequence[Record]:
 
 def events(decoded: Decoded) -> Sequence[UsageEvent]:
     return [messages.decode(UsageEvent, record.value) for record in records(decoded)]
+
+
+def unplaced(decoded: Decoded) -> Sequence[UnplacedEvent]:
+    """Those that name a user alone; each lies under the hash of its user."""
+    found = []
+    for record in records(decoded, UNPLACED_EVENTS):
+        event = messages.decode(UnplacedEvent, record.value)
+        assert record.key == event.user.encode()
+        found.append(event)
+    return found
 
 
 def changes(decoded: Decoded) -> Sequence[DirectoryChange]:

@@ -15,7 +15,15 @@ from services.ingest.results import Decoded
 from shared.credentials import hash_user
 from tests.unit.ingest import decoded
 from tests.unit.ingest.api import check_error, open_api
-from tests.unit.ingest.decoded import NOW, SUBMISSION, USER_KEY, codes, events, warnings
+from tests.unit.ingest.decoded import (
+    NOW,
+    SUBMISSION,
+    USER_KEY,
+    codes,
+    events,
+    unplaced,
+    warnings,
+)
 from tests.unit.ingest.test_native_envelopes import JSON
 from tests.unit.ingest.test_outages import D, StandIn, U
 
@@ -66,6 +74,28 @@ def test_who_it_was_may_stand_in_the_data_and_is_not_kept_there() -> None:
     assert taken.account == "acme"
     assert taken.user == hash_user(USER_KEY, "ada")
     assert taken.properties == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        pytest.param({"userid": "ada"}, id="attribute"),
+        pytest.param({"data": {"account_id": "", "user_id": "ada", "n": 1}}, id="data"),
+    ],
+)
+def test_one_of_a_user_alone_is_unplaced(stated: dict[str, object]) -> None:
+    result = take(event(**{"subject": None, "userid": None, **stated}))
+    [taken] = unplaced(result)
+    assert (taken.id, taken.format) == ("app/backend e-1", "cloudevents")
+    assert taken.user == hash_user(USER_KEY, "ada")
+    assert taken.properties == {"n": 1}
+    assert not events(result)
+
+
+def test_a_binary_one_of_a_user_alone_is_unplaced() -> None:
+    attributes = {"ce_id": "1", "ce_source": "s", "ce_type": "t", "ce_userid": "ada"}
+    [taken] = unplaced(take(b'{"n":1}', ce_specversion="1.0", **attributes))
+    assert taken.user == hash_user(USER_KEY, "ada")
 
 
 def test_the_subject_counts_before_the_data() -> None:
@@ -143,7 +173,7 @@ def test_an_id_too_long_for_us_is_still_the_same_each_time() -> None:
         (event(id=None), "invalid_id"),
         (event(source=""), "invalid_id"),
         (event(type=None), "missing_type"),
-        (event(subject=None), "missing_account"),
+        (event(subject=None, userid=None), "missing_account"),
         (event(time="now"), "invalid_time"),
         (event(data=None, data_base64="?"), "invalid_properties"),
         (3, "invalid_field"),
@@ -173,7 +203,7 @@ async def test_no_words_where_all_is_well() -> None:
 async def test_what_was_rejected_is_told_and_the_good_ones_are_in() -> None:
     log = StandIn([D])
     async with open_api(log) as api:
-        body = [event(), event(id="e-2", subject=None)]
+        body = [event(), event(id="e-2", type=None)]
         response = await api.client.post(PATH, json=body, headers=api.key())
         error = check_error(response, 400, "partial_failure")
         results = error["results"]
@@ -183,7 +213,8 @@ async def test_what_was_rejected_is_told_and_the_good_ones_are_in() -> None:
         assert "retry-after" not in response.headers
         assert log.appended
 
-        response = await api.client.post(PATH, json=event(subject=None), headers=api.key())
+        nobody_s = event(subject=None, userid=None)
+        response = await api.client.post(PATH, json=nobody_s, headers=api.key())
         check_error(response, 400, "all_rejected")
     async with open_api(StandIn([U])) as api:
         response = await api.client.post(PATH, json=event(), headers=api.key())
@@ -194,7 +225,7 @@ async def test_what_was_rejected_is_told_and_the_good_ones_are_in() -> None:
 def test_any_json_gives_one_result_per_event(batch: list[object]) -> None:
     result = take(json.dumps(batch).encode("utf-8", "surrogatepass"))
     assert [each.index for each in result.results] == list(range(len(batch)))
-    assert len(events(result)) + len(result.duplicates) == sum(
+    assert len(events(result)) + len(unplaced(result)) + len(result.duplicates) == sum(
         each.status == "retry" for each in result.results
     )
     msgspec.json.encode(result.results)

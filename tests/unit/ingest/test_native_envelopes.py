@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from services.ingest.envelope import is_lines
 from services.ingest.replies import Refused
-from tests.unit.ingest.decoded import SUBMISSION, codes, events, records
+from shared.messages import UNPLACED_EVENTS
+from tests.unit.ingest.decoded import SUBMISSION, codes, events, records, unplaced
 from tests.unit.ingest.native_bodies import item, take
 
 LINES = replace(SUBMISSION, headers={b"content-type": b"application/x-ndjson"})
@@ -114,10 +115,11 @@ def test_any_json_gives_one_result_per_item(items: list[object], *, ascii_only: 
     assert [result.index for result in decoded.results] == list(range(len(items)))
     for result in decoded.results:
         assert (result.status == "rejected") == (result.code is not None)
-    waiting = len(records(decoded)) + len(decoded.duplicates)
+    stored = [*records(decoded), *records(decoded, UNPLACED_EVENTS)]
+    waiting = len(stored) + len(decoded.duplicates)
     assert waiting == sum(result.status == "retry" for result in decoded.results)
     # What goes on the log can be read back, and what is answered can be written.
-    assert len(events(decoded)) == len(records(decoded))
+    assert len(events(decoded)) + len(unplaced(decoded)) == len(stored)
     msgspec.json.encode(decoded.results)
 
 

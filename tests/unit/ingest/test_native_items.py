@@ -2,13 +2,27 @@
 
 import json
 import math
+from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from shared import messages
 from shared.credentials import hash_user
-from shared.messages import Source
-from tests.unit.ingest.decoded import NOW, SUBMISSION, USER_KEY, codes, events, records, warnings
+from shared.messages import PlacedBy, Source, UsageEvent
+from tests.unit.ingest.decoded import (
+    NOW,
+    RULES,
+    SUBMISSION,
+    USER_KEY,
+    codes,
+    events,
+    records,
+    unplaced,
+    warnings,
+)
 from tests.unit.ingest.native_bodies import item, take
 
 
@@ -246,12 +260,123 @@ def test_a_conflict_is_told_with_the_item_s_id() -> None:
     assert (result.id, result.code) == ("7", "conflicting_account")
 
 
-@pytest.mark.parametrize("stated", [None, ""])
+@pytest.mark.parametrize("stated", [None, "", " \t"])
 def test_an_empty_account_is_none(stated: str | None) -> None:
     named = {"id": "1", "type": "login", "account_id": stated}
     assert codes(take([named])) == ["missing_account"]
-    [event] = events(take([{**named, "tenant_id": "acme"}]))
-    assert event.account == "acme"
+    if stated != " \t":
+        [event] = events(take([{**named, "tenant_id": "acme"}]))
+        assert event.account == "acme"
     ours = replace(SUBMISSION, source=Source(name="app", default_account="us"))
     [event] = events(take([named], ours))
     assert event.account == "us"
+
+
+@pytest.mark.parametrize("stated", [None, "", " \t"])
+def test_an_event_of_a_user_alone_is_unplaced(stated: str | None) -> None:
+    named = {"id": "1", "type": "Feature Used", "account_id": stated, "user_id": "ada"}
+    at = "2026-03-10T11:00:00+00:00"
+    result = take([{**named, "occurred_at": at, "properties": {"n": 1}}, item(id="2")])
+    [event] = unplaced(result)
+
+    assert [each.status for each in result.results] == ["retry", "retry"]
+    assert [each.id for each in events(result)] == ["2"]
+    assert (event.id, event.source, event.format) == ("1", "app", "native")
+    assert event.user == hash_user(USER_KEY, "ada")
+    assert (event.type, event.properties) == ("feature_used", {"n": 1})
+    assert event.occurred_at == event.client_at == NOW - timedelta(hours=1)
+    assert (event.received_at, event.backfill) == (NOW, False)
+
+
+def test_the_account_of_the_source_comes_before_a_search() -> None:
+    ours = replace(SUBMISSION, source=Source(name="app", default_account="us"))
+    result = take([item(account_id=None, user_id="ada")], ours)
+    assert [event.account for event in events(result)] == ["us"]
+    assert unplaced(result) == []
+
+
+@given(
+    account=st.sampled_from([None, "", " ", "acme", 7, "null", True]),
+    user=st.sampled_from([None, "", "ada", 5, 0, "Anonymous "]),
+    default=st.sampled_from([None, "us"]),
+)
+def test_where_an_event_goes_its_account_says_else_its_source_s_else_its_user(
+    account: object, user: object, default: str | None
+) -> None:
+    stated = {"id": "1", "type": "login", "account_id": account, "user_id": user}
+    result = take([stated], replace(SUBMISSION, source=Source(name="app", default_account=default)))
+    named = default if account in (None, "", " ") else str(account)
+    if account in ("null", True):
+        assert codes(result) == ["invalid_account"]
+    elif named is not None:
+        assert [event.account for event in events(result)] == [named]
+        assert unplaced(result) == []
+    elif user in ("ada", 5):
+        assert [event.user for event in unplaced(result)] == [hash_user(USER_KEY, str(user))]
+        assert events(result) == []
+    else:
+        assert codes(result) == ["missing_account"]
+
+
+@pytest.mark.parametrize(
+    ("who", "code"),
+    [
+        pytest.param("anonymous", "missing_account", id="placeholder"),
+        pytest.param("", "missing_account", id="empty"),
+        pytest.param(math.nan, "missing_account", id="NaN"),
+        pytest.param(["ada"], "invalid_field", id="list"),
+        pytest.param("u" * 201, "invalid_field", id="long"),
+        pytest.param("a\0", "invalid_text", id="NUL"),
+    ],
+)
+def test_only_a_user_leads_to_an_account(who: object, code: str) -> None:
+    result = take([item(account_id=None, user_id=who)])
+    assert codes(result) == [code]
+    assert unplaced(result) == []
+
+
+@pytest.mark.parametrize(
+    ("stated", "code"),
+    [("undefined", "invalid_account"), (1.5, "invalid_account"), ("a\0", "invalid_text")],
+)
+def test_an_account_that_is_badly_stated_is_not_searched_for(stated: object, code: str) -> None:
+    assert codes(take([item(account_id=stated, user_id="ada")])) == [code]
+
+
+def test_other_faults_are_told_of_an_event_of_a_user_alone() -> None:
+    named = item(account_id=None, user_id="ada")
+    result = take([{**named, "type": None}, {**named, "occurred_at": "2020-01-01T00:00:00Z"}])
+    assert codes(result) == ["missing_type", "too_old"]
+
+
+def test_history_of_a_user_alone_stays_history() -> None:
+    named = item(account_id=None, user_id="ada", occurred_at="2020-01-01T00:00:00Z")
+    [event] = unplaced(take([named], replace(SUBMISSION, may_backfill=True)))
+    assert event.backfill
+
+
+def test_an_event_leaves_room_for_the_account_that_is_found() -> None:
+    """The largest that is taken fits as a record with the longest account there may be."""
+    longest = "\U0001f9fe" * 200  # Four bytes a character, as key and in the value.
+    wide = "\x01" * 200  # One byte a character as key, six in the value.
+
+    def named(size: int) -> bytes:
+        # 1e5 is three bytes as sent and eight (100000.0) as written again.
+        listed = ",".join(["1e5"] * size)
+        return json.dumps([item(account_id=None, user_id="ada")])[:-2].encode() + (
+            b',"properties":{"x":[%s]}}]' % listed.encode()
+        )
+
+    sizes = range(10_500, 11_000, 20)
+    fitting = [size for size in sizes if codes(take(named(size))) == [None]]
+    assert 0 < len(fitting) < len(sizes)
+    [event] = unplaced(take(named(fitting[-1])))
+    for account in (longest, wide):
+        found = messages.encode(
+            UsageEvent(
+                **{name: getattr(event, name) for name in event.__struct_fields__ if name != "v"},
+                account=account,
+                placed_by=PlacedBy.LAST_ACTIVITY,
+            )
+        )
+        assert len(account.encode()) + len(found) <= RULES.max_record_bytes

@@ -116,6 +116,8 @@ def test_what_needs_a_word_takes_the_careful_way() -> None:
         [item(type="feedback", properties={"score": 9, "comment": "fine"})],
         [item(properties={"list": []})],
         [item(account_id="null")],
+        [item(account_id=None, user_id="ada")],
+        [item(), item(id="2", account_id="", user_id="ada")],
         [item(), item(type=None)],
     ):
         assert not _both(json.dumps(unusual).encode(), SUBMISSION)

@@ -28,6 +28,7 @@ from tests.unit.ingest.decoded import (
     changes,
     codes,
     events,
+    unplaced,
     warnings,
 )
 from tests.unit.ingest.test_native_envelopes import JSON
@@ -35,6 +36,7 @@ from tests.unit.ingest.test_outages import D, StandIn, U
 
 V1_PATH = "/i/v1/analytics/events"
 HOUR = timedelta(hours=1)
+NO_PROFILE = {"process_person_profile": False}
 BOTH = pytest.mark.parametrize("wire", [V0, V1], ids=["V0", "V1"])
 ALL_DURABLE = {USAGE_EVENTS: D, DIRECTORY_CHANGES: D}
 
@@ -65,6 +67,11 @@ def describe(
 
 def grouped(groups: object, **stated: object) -> dict[str, object]:
     return capture(properties={"$groups": groups}, **stated)
+
+
+def nobody_s(**stated: object) -> dict[str, object]:
+    """Of a visitor whose name the library made up, and of no group."""
+    return {**capture(properties={"$groups": {}}), "options": NO_PROFILE, **stated}
 
 
 def of_person(event: str, number: int = 0) -> dict[str, object]:
@@ -157,12 +164,32 @@ def test_the_type_map_of_the_source_comes_last() -> None:
 def test_the_account_is_a_group_of_the_event(
     wire: WireFormat, groups: object, group: str | None, account: str | None
 ) -> None:
-    result = take(wire, grouped(groups), source=Source(name="app", account_group=group))
+    source = Source(name="app", account_group=group)
+    result = take(wire, grouped(groups), source=source)
     if account is None:
-        assert codes(result) == ["missing_account"]
+        [event] = unplaced(result)
+        assert (event.user, event.type) == (hash_user(USER_KEY, "ada"), "report_exported")
+        nobody = take(wire, grouped(groups, options=NO_PROFILE), source=source)
+        assert codes(nobody) == ["missing_account"]
     else:
-        [event] = events(result)
-        assert event.account == account
+        assert [event.account for event in events(result)] == [account]
+
+
+@BOTH
+def test_an_event_of_a_user_alone_is_unplaced(wire: WireFormat) -> None:
+    result = take(wire, grouped({}, timestamp=(NOW - HOUR).isoformat()), capture(1))
+    [event] = unplaced(result)
+    assert (event.id, event.source, event.format) == (str(uuid.UUID(int=0)), "app", "posthog")
+    assert event.user == hash_user(USER_KEY, "ada")
+    assert (event.occurred_at, event.properties) == (NOW - HOUR, {})
+    assert [event.account for event in events(result)] == ["acme"]
+
+    reply = wire.answer(stored(result), "r")
+    assert reply.status == 200
+    if wire is V1:
+        assert set(told(result).values()) == {"ok"}
+    else:
+        assert reply.body == b'{"status":1}'
 
 
 def test_an_event_of_no_group_takes_the_account_of_its_source() -> None:
@@ -194,7 +221,11 @@ def test_a_description_without_traits_makes_the_account_known() -> None:
 def test_a_group_that_is_not_the_account_describes_none() -> None:
     source = Source(name="app", account_group="company")
     project = describe("project", "p-1", name="Site")
-    assert codes(take(V1, project, source=source)) == ["missing_account"]
+    assert [event.type for event in unplaced(take(V1, project, source=source))] == [
+        "$groupidentify"
+    ]
+    made_up = {**project, "distinct_id": "$project_p-1"}
+    assert codes(take(V1, made_up, source=source)) == ["missing_account"]
 
     # The browser's library names all groups of the moment beside the one it describes.
     properties = {
@@ -211,21 +242,21 @@ def test_a_group_that_is_not_the_account_describes_none() -> None:
 def test_a_group_that_is_described_is_an_account_by_its_type_alone() -> None:
     project = describe("project", "p1", name="Moon")
     assert not changes(take(V1, project))
-    assert codes(take(V1, project)) == ["missing_account"]
+    assert not events(take(V1, project))
     [change] = changes(take(V1, describe("company", "acme", name="Acme")))
     assert change.account == "acme"
 
 
 @pytest.mark.parametrize("group_type", [None, 5, ["company"], {}])
 def test_a_group_of_no_type_describes_nothing(group_type: object) -> None:
-    assert codes(take(V1, describe(group_type))) == ["missing_account"]
+    result = take(V1, describe(group_type))
+    assert len(unplaced(result)) == 1
+    assert not changes(result)
 
 
 @pytest.mark.parametrize(
     ("key", "code"),
     [
-        (None, "missing_account"),
-        ("", "missing_account"),
         ("undefined", "invalid_account"),
         ({"id": 1}, "invalid_account"),
         ("a" * 201, "invalid_account"),
@@ -236,6 +267,16 @@ def test_a_group_of_no_type_describes_nothing(group_type: object) -> None:
 def test_a_bad_account_is_refused(key: object, code: str) -> None:
     result = take(V1, grouped({"company": key}), describe(key=key))
     assert codes(result) == [code, code]
+
+
+@BOTH
+@pytest.mark.parametrize("key", [None, "", " "])
+def test_a_description_that_names_none_is_refused_whoever_sent_it(
+    wire: WireFormat, key: object
+) -> None:
+    result = take(wire, describe(key=key), grouped({"company": key}))
+    assert codes(result) == ["missing_account", None]
+    assert len(unplaced(result)) == 1
 
 
 def test_a_description_needs_the_right_to_change_accounts() -> None:
@@ -366,7 +407,7 @@ BAD_ITEMS = [
     pytest.param(capture(event=["x"]), "invalid_type", id="list as event"),
     pytest.param(capture(event="e" * 101), "invalid_type", id="long event"),
     pytest.param(capture(event="a\ud83d"), "invalid_text", id="half a character in event"),
-    pytest.param(grouped({}), "missing_account", id="no group"),
+    pytest.param(nobody_s(), "missing_account", id="no group, nobody"),
     pytest.param(grouped({"company": "[object Object]"}), "invalid_account", id="placeholder"),
     pytest.param(capture(uuid="u" * 201), "invalid_id", id="long uuid"),
     pytest.param(capture(uuid=""), "invalid_id", id="empty uuid"),
@@ -377,7 +418,7 @@ BAD_ITEMS = [
     pytest.param(capture(timestamp="0001-01-01T00:00:00Z"), "invalid_time", id="year 1"),
     pytest.param(capture(timestamp="2026-03-10T12:00:00"), "invalid_time", id="no offset"),
     pytest.param(capture(timestamp="2020-01-01T00:00:00Z"), "too_old", id="too old"),
-    pytest.param(capture(properties=[1]), "missing_account", id="list of properties"),
+    pytest.param(capture(properties=[1]), "invalid_properties", id="list of properties"),
     pytest.param(
         capture(properties={f"p{number}": 1 for number in range(101)}),
         "invalid_properties",
@@ -496,13 +537,13 @@ OF_NO_ACCOUNT = ["$set", "$identify", "$create_alias", "$feature_flag_called", "
 @pytest.mark.parametrize("event", OF_NO_ACCOUNT)
 def test_a_call_that_knows_no_account_is_no_fault_of_the_caller(event: str) -> None:
     """Both libraries would report `drop`, or 400, as an error of their user."""
-    result = take(V1, of_person(event), capture(1))
+    result = take(V1, nobody_s(event=event), capture(1))
     assert codes(result) == ["missing_account", None]
     assert list(told(result).values()) == ["warning", "ok"]
     result.are_rejects_kept = False
     assert list(told(result).values()) == ["retry", "ok"]
 
-    result = stored(take(V0, of_person(event)))
+    result = stored(take(V0, nobody_s(event=event)))
     reply = V0.answer(result, "r")
     assert reply.status == 200
     assert json.loads(reply.body)["accepted"] == 0
@@ -510,14 +551,20 @@ def test_a_call_that_knows_no_account_is_no_fault_of_the_caller(event: str) -> N
     assert V0.answer(result, "r").status == 503
 
 
+@pytest.mark.parametrize("event", OF_NO_ACCOUNT)
+def test_a_call_about_a_person_is_taken_in(event: str) -> None:
+    assert len(unplaced(take(V1, of_person(event)))) == 1
+
+
 @pytest.mark.parametrize("event", ["Report Exported", "$pageview", "$screen"])
 def test_use_that_names_no_account_is_a_fault_that_is_told(event: str) -> None:
-    assert list(told(take(V1, of_person(event))).values()) == ["drop"]
-    assert V0.answer(take(V0, of_person(event), of_person("$set")), "r").status == 400
+    named = nobody_s(event=event)
+    assert list(told(take(V1, named)).values()) == ["drop"]
+    assert V0.answer(take(V0, named, nobody_s(event="$set")), "r").status == 400
 
 
 def test_a_call_of_no_account_that_has_another_fault_is_dropped() -> None:
-    late = {**of_person("$set"), "uuid": "u" * 201}
+    late = nobody_s(event="$set", uuid="u" * 201)
     assert list(told(take(V1, late)).values()) == ["drop"]
 
 
@@ -670,7 +717,7 @@ def test_any_bytes_are_refused_or_answered(body: bytes) -> None:
 
 
 def test_nothing_is_called_safe_that_quarantine_had_no_room_for() -> None:
-    bad = describe("project", "p1")
+    bad = {**describe("project", "p1"), "distinct_id": "$project_p1"}
     for wire, status, says in ((V1, 200, b'"drop"'), (V0, 400, b"partial_failure")):
         result = take(wire, capture(), bad)
         for each in result.results:

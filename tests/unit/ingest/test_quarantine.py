@@ -27,7 +27,7 @@ from services.ingest.wire import FormatName, Submission
 from shared.credentials import HashedUser, KeyRing, hash_user
 from shared.errors import InvalidMessage
 from shared.log import Record, StoredRecord
-from shared.messages import DirectoryChange, Source, UsageEvent, decode
+from shared.messages import DirectoryChange, Source, UnplacedEvent, UsageEvent, decode
 from shared.quarantine import MAX_ITEM_BYTES, Rejected, read_rejected
 from tests.unit.ingest import decoded
 from tests.unit.ingest.decoded import NOW, SUBMISSION, USER_KEY
@@ -215,6 +215,7 @@ def test_what_grows_over_the_limit_while_it_is_cleaned_is_cut() -> None:
     assert rejected.why_not_replayable is not None
 
 
+OLD = "2020-01-01T00:00:00Z"
 PEOPLE = {
     "/v1/events": item(type=None, user_id=ADA, properties={"email": ADA, "note": f"to {ADA}."}),
     segment.BATCH: {
@@ -222,23 +223,31 @@ PEOPLE = {
         "event": "used",
         "messageId": "m",
         "userId": ADA,
+        "timestamp": OLD,
         "anonymousId": "anon-ada",
         "context": {"traits": {"email": ADA}},
         "properties": {"email": ADA},
     },
-    "/v1/identify": {"messageId": "m", "userId": ADA, "traits": {"email": ADA, "name": "x"}},
-    "/v1/alias": {"messageId": "m", "userId": ADA, "previousId": "anon-ada"},
+    "/v1/identify": {
+        "messageId": "m",
+        "userId": ADA,
+        "timestamp": OLD,
+        "traits": {"email": ADA, "name": "x"},
+    },
+    "/v1/alias": {"messageId": "m", "userId": ADA, "timestamp": OLD, "previousId": "anon-ada"},
     "/api/v1/events": {
         "specversion": "1.0",
         "id": "1",
         "source": "s",
         "type": "t",
+        "time": OLD,
         "data": {"user_id": ADA, "address": ADA},
     },
     "/batch": {
         "event": "used",
         "uuid": "u",
         "distinct_id": ADA,
+        "timestamp": OLD,
         "properties": {"$set": {"email": ADA}, "$anon_distinct_id": "anon-ada"},
     },
 }
@@ -253,9 +262,24 @@ def test_people_are_hashed_and_a_replay_knows_them(path: str) -> None:
     assert hashed(ADA) in kept
     if path == "/v1/events":
         return
-    assert rejected.code == "missing_account"
+    assert rejected.code == "too_old"
     source = Source(name="app", default_account="acme")
     assert event(replayer(source).records(rejected)).user == hashed(ADA)
+    [(topic, record)] = replayer().records(rejected)
+    assert topic == "unplaced-events"
+    assert record.key == hashed(ADA).encode()
+    assert decode(UnplacedEvent, record.value).user == hashed(ADA)
+
+
+@pytest.mark.parametrize("company", ["ada@example.com", 42, "acme"])
+def test_a_replay_finds_the_account_that_the_traits_of_a_user_name(company: object) -> None:
+    """An id that looks like an address stays one: it is the account's name, and no person's."""
+    traits = {"email": ADA, "company": {"id": company, "owner": ADA}}
+    body = {"messageId": "m", "userId": ADA, "timestamp": OLD, "traits": traits}
+    rejected = only(body, path="/v1/identify")
+    assert rejected.account == str(company)
+    found = event(replayer().records(rejected))
+    assert (found.account, found.user) == (str(company), hashed(ADA))
 
 
 def packed(data: bytes, **stated: object) -> dict[str, object]:
@@ -266,7 +290,7 @@ def packed(data: bytes, **stated: object) -> dict[str, object]:
 
 
 def test_data_that_travelled_as_bytes_is_cleaned_too() -> None:
-    body = packed(json.dumps({"user_id": ADA, "n": 1}).encode())
+    body = packed(json.dumps({"user_id": ADA, "n": 1}).encode(), time=OLD)
     rejected = only(body, path="/api/v1/events")
     kept = json.loads(rejected.value or b"")
     assert kept["data"] == {"user_id": hashed(ADA), "n": 1}
@@ -360,14 +384,13 @@ def test_addresses_are_found_in_text_as_people_write_them(text: str, kept: str) 
 
 def test_a_hash_from_outside_is_a_name_like_any_other() -> None:
     forged = hashed("somebody else")
-    rejected = only(item(account_id=None, user_id=forged))
-    source = Source(name="app", default_account="acme")
-    assert event(replayer(source).records(rejected)).user == hashed(forged) != forged
+    rejected = only(item(user_id=forged, occurred_at=OLD))
+    assert event(replayer().records(rejected)).user == hashed(forged) != forged
 
 
 def test_a_name_in_clear_never_gets_out_of_quarantine() -> None:
     """Were there a format whose user is not found on its way in."""
-    rejected = only(item(account_id=None, user_id=ADA))
+    rejected = only(item(user_id=ADA, occurred_at=OLD))
     clear = Record(key=b"app", value=json.dumps(item(user_id=ADA)).encode())
     value = clear.value
     headers = tuple((f"perennial.{name}", text.encode()) for name, text in rejected.said.items())
@@ -513,7 +536,7 @@ def test_what_waits_for_the_log_holds_no_values_any_more() -> None:
 
 
 def test_a_replay_comes_out_the_same_each_time() -> None:
-    body = item(id=None, account_id=None, user_id=ADA, occurred_at="2026-03-10T11:50:00Z")
+    body = item(id=None, account_id=None, user_id="guest", occurred_at="2026-03-10T11:50:00Z")
     rejected = only(body)
     source = Source(name="app", default_account="acme", type_map={"login": "used"})
     first = replayer(source).records(rejected)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
@@ -25,6 +26,7 @@ from tests.unit.ingest.decoded import (
     changes,
     codes,
     events,
+    unplaced,
     warnings,
 )
 from tests.unit.ingest.test_native_envelopes import JSON
@@ -94,7 +96,7 @@ def test_the_account_is_found_where_libraries_put_it(stated: dict[str, object]) 
 
 def test_a_message_without_an_account_takes_the_source_s_own() -> None:
     nowhere = message(context={})
-    assert codes(take(nowhere)) == ["missing_account"]
+    assert codes(take(message(context={}, userId=None))) == ["missing_account"]
     source = Source(name="app", default_account="us", type_map={"report_exported": "feature_used"})
     [event] = events(take(nowhere, source=source))
     assert (event.account, event.type) == ("us", "feature_used")
@@ -103,6 +105,91 @@ def test_a_message_without_an_account_takes_the_source_s_own() -> None:
 def test_an_anonymous_id_is_no_user() -> None:
     [event] = events(take(message(userId=None, anonymousId="a-1")))
     assert event.user is None
+    nobody = message(userId=None, anonymousId="a-1", context={})
+    assert codes(take(nobody)) == ["missing_account"]
+
+
+@pytest.mark.parametrize("kind", ["track", "page", "screen", "identify", "alias"])
+def test_a_message_of_a_user_alone_is_unplaced(kind: str) -> None:
+    result = take(message(type=kind, context={}, traits={"email": "a@example.com"}))
+    [event] = unplaced(result)
+    assert (event.id, event.source, event.format) == ("m-1", "app", "segment")
+    assert event.user == hash_user(USER_KEY, "ada")
+    assert not events(result)
+    assert not changes(result)
+
+
+@pytest.mark.parametrize("stated", [None, "", " "])
+def test_a_group_that_names_none_is_rejected_whoever_sent_it(stated: object) -> None:
+    result = take(message(type="group", groupId=stated, context={}, traits={"name": "Acme"}))
+    assert codes(result) == ["missing_account"]
+    assert "it describes an account" in str(result.results[0].message)
+
+
+TRAITS = [
+    {"account_id": "acme"},
+    {"tenant_id": "acme"},
+    {"groupId": "acme"},
+    {"group_id": "acme", "company": {"id": "other"}},
+    {"company": {"id": "acme", "name": "Acme Ltd", "plan": "team"}},
+    {"account_id": "", "company": {"id": "acme"}},
+    {"group_id": ["a", "b"], "company": {"id": "acme"}},
+]
+
+
+@pytest.mark.parametrize("traits", TRAITS)
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(lambda traits: {"traits": traits, "context": {}}, id="segment"),
+        pytest.param(lambda traits: {"context": {"traits": traits}}, id="rudderstack"),
+    ],
+)
+def test_identify_names_its_account_in_the_traits_of_its_user(
+    place: Callable[[object], dict[str, object]], traits: object
+) -> None:
+    [event] = events(take(message(type="identify", **place(traits))))
+    assert (event.account, event.user) == ("acme", hash_user(USER_KEY, "ada"))
+
+
+def test_the_id_of_a_company_may_be_a_number() -> None:
+    [event] = events(take(message(type="identify", context={}, traits={"company": {"id": 42}})))
+    assert event.account == "42"
+
+
+def test_a_group_of_the_context_comes_before_a_trait() -> None:
+    [event] = events(take(message(type="identify", traits={"account_id": "other"})))
+    assert event.account == "acme"
+
+
+@pytest.mark.parametrize(
+    "traits",
+    [
+        {"company": {"name": "Acme Ltd"}},
+        {"company": "Acme Ltd"},
+        {"company": {"id": {"$oid": "1"}}},
+        {"company": {"id": True}},
+        {"group_id": ["a", "b"]},
+        {"account_id": 1.5},
+        ["acme"],
+    ],
+)
+def test_traits_that_name_no_id_name_no_account(traits: object) -> None:
+    result = take(message(type="identify", context={}, traits=traits))
+    assert len(unplaced(result)) == 1
+
+
+def test_an_account_that_a_trait_states_badly_is_refused() -> None:
+    result = take(message(type="identify", context={}, traits={"company": {"id": "undefined"}}))
+    assert codes(result) == ["invalid_account"]
+
+
+@pytest.mark.parametrize("kind", ["track", "page", "alias"])
+def test_traits_of_other_messages_name_no_account(kind: str) -> None:
+    """Browsers send those of the last `identify` along with everything, however old they are."""
+    traits = {"company": {"id": "acme"}}
+    result = take(message(type=kind, context={"traits": traits}, traits=traits))
+    assert len(unplaced(result)) == 1
 
 
 def test_a_group_describes_its_account() -> None:
@@ -258,12 +345,25 @@ async def test_a_key_in_the_body_opens_the_door_as_one_in_the_header_does() -> N
         assert response.status_code == 200
 
 
-@given(st.lists(JSON | st.builds(message, type=JSON, groupId=JSON, traits=JSON), min_size=1))
+@given(
+    st.lists(
+        JSON
+        | st.builds(message, type=JSON, groupId=JSON, traits=JSON)
+        | st.builds(
+            message,
+            type=st.just("identify"),
+            userId=JSON | st.text(),
+            context=st.fixed_dictionaries({"traits": JSON}) | st.just({}),
+            traits=st.fixed_dictionaries({"company": st.fixed_dictionaries({"id": JSON})}),
+        ),
+        min_size=1,
+    )
+)
 def test_any_json_gives_one_result_per_message(messages: list[object]) -> None:
     body = json.dumps({"batch": messages}).encode("utf-8", "surrogatepass")
     result = decoded.take(SEGMENT, body, BATCH)
     assert [each.index for each in result.results] == list(range(len(messages)))
-    assert len(events(result)) + len(result.duplicates) == sum(
+    assert len(events(result)) + len(unplaced(result)) + len(result.duplicates) == sum(
         each.status == "retry" for each in result.results
     )
     msgspec.json.encode(result.results)

@@ -86,7 +86,7 @@ async def test_an_item_that_alone_is_sent_again_does_not_hold_up_the_rejected() 
             "distinct_id": "$company_acme",
             "properties": {"$group_type": "company", "$group_key": "acme", "$group_set": {}},
         }
-        other = {"uuid": "u-2", "event": "used", "distinct_id": "ada"}
+        other = {"uuid": "u-2", "event": "used", "distinct_id": None}
         response = await api.client.post(
             "/i/v1/analytics/events", json={"batch": [capture, other]}, headers=api.key()
         )

@@ -98,6 +98,21 @@ def test_what_cannot_go_back_says_why(stored: StoredRecord, at: TopicPartition, 
     assert why in (found.why_not_replayable or "")
 
 
+@pytest.mark.parametrize(
+    ("topic", "account"), [("usage-events", "acme"), ("unplaced-events", None)]
+)
+def test_the_key_of_a_record_is_its_account_but_for_events_of_a_user_alone(
+    topic: str, account: str | None
+) -> None:
+    stored = _stored(key=b"acme")
+    error = InvalidMessage("missing_account", "none")
+    record = rejected(stored, TopicPartition(topic, 1), error, stage="scoring.placing")
+    found = read_rejected(_again(record), 0)
+    assert found is not None
+    assert (found.account, found.key, found.topic) == (account, b"acme", topic)
+    assert found.why_not_replayable is None
+
+
 def test_an_item_says_what_reading_it_takes() -> None:
     half = "caf\udce9"
     said = {"received_at": "2026-06-15T00:00:00+00:00", "addressed": half, "source": "app"}

@@ -1,7 +1,7 @@
 """What waits for a worker, told at scrape, and what the watchdog makes of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -30,8 +30,10 @@ class _Member:
         self.rebalances = 1
         self._batches = list(batches)
 
-    async def fetch(self, *, max_records: int, wait: timedelta) -> Sequence[Batch]:
-        del max_records, wait
+    async def fetch(
+        self, *, max_records: int, wait: timedelta, but: Collection[TopicPartition] = ()
+    ) -> Sequence[Batch]:
+        del max_records, wait, but
         await asyncio.sleep(0.001)
         return [self._batches.pop()] if self._batches else []
 
@@ -201,6 +203,27 @@ async def test_rebalances_are_counted_and_restart_the_timer(
         "perennial_log_rebalances_total", {"service": "scoring"}
     )
     assert total == 3
+
+
+async def test_two_workers_of_one_service_tell_each_its_own_topic(
+    frame: Frame, loop: Loop, time: _Time
+) -> None:
+    one, other = _Member(), _Member()
+    at = TopicPartition("unplaced", 0)
+    one.waiting, other.waiting, other.assigned = 5, 7, frozenset({at})
+    first, second = (_backlog(frame, member, loop, time) for member in (one, other))
+    with first.told(), second.told():
+        await first.look()
+        await second.look()
+        time.passes(20)
+        assert _read(frame, "lag_records", partition="0") == 5
+        assert _read(frame, "lag_records", topic="unplaced", partition="0") == 7
+        assert _read(frame, "lag_seconds", topic="unplaced", partition="0") == 20
+        total = frame.registry.get_sample_value(
+            "perennial_log_rebalances_total", {"service": "scoring"}
+        )
+        assert total == 2
+    assert _read(frame, "lag_records", partition="0") is None
 
 
 @pytest.mark.parametrize(
