@@ -80,7 +80,7 @@ class PlacedBy(StrEnum):
     """How the account was found of an event that named a user alone."""
 
     ONLY_ACCOUNT = "only_account"
-    """The user is known in one account."""
+    """The user is known in one account; or a replay found that its source has one for all."""
     GROUP_CALL = "group_call"
     """Of several, the one that the latest `group` call at or before the event named."""
     LAST_ACTIVITY = "last_activity"
