@@ -17,7 +17,14 @@ from services.ingest.times import TimeRules
 from services.ingest.wire import Draft, EventRules, Reading, Submission
 from shared.errors import InvalidMessage
 from shared.log import Record
-from shared.messages import UNPLACED_EVENTS, USAGE_EVENTS, UnplacedEvent, UsageEvent, encode
+from shared.messages import (
+    UNPLACED_EVENTS,
+    USAGE_EVENTS,
+    PlacedBy,
+    UnplacedEvent,
+    UsageEvent,
+    encode,
+)
 
 MAX_PROPERTIES = 100
 MAX_DURATION_SECONDS = 86_400
@@ -66,7 +73,8 @@ class EventReader:
         except InvalidMessage as error:
             account = self._account_of_none(reading, error)
         event_type = type_of(draft.type)
-        if self._type_map:
+        # A group call by another name would say of nobody where he or she works.
+        if self._type_map and reading.traits is None:
             event_type = self._type_map.get(event_type, event_type)
         user = self._user(draft.user, warnings)
         properties = self._properties(draft.properties, event_type, warnings, is_suspect=is_suspect)
@@ -180,7 +188,7 @@ class EventReader:
 
 
 def placed(event: UnplacedEvent, account: str) -> UsageEvent:
-    """As if it had named the account itself."""
+    """As scoring would have placed it: it may have by now, and the second is then a repeat."""
     return UsageEvent(
         id=event.id,
         source=event.source,
@@ -193,6 +201,7 @@ def placed(event: UnplacedEvent, account: str) -> UsageEvent:
         format=event.format,
         backfill=event.backfill,
         properties=event.properties,
+        placed_by=PlacedBy.ONLY_ACCOUNT,
     )
 
 

@@ -41,7 +41,7 @@ _USUAL_GROUP = "company"
 _TYPES = {"$pageview": "page_view", "$screen": "screen_view"}
 _SAYS_HISTORY = re.compile(rb'"historical_migration"\s*:\s*true')
 _NO_ACCOUNT = (
-    "its $groups name no account, and no user leads to one;"
+    "its $groups name no account, or nobody says which of them does, and no user leads to one;"
     " the source's account_group says which type is one"
 )
 
@@ -191,6 +191,9 @@ def _reading(event: _Event, submission: Submission, *, is_suspect: bool) -> Read
         traits=_object(properties.get("$group_set"))
         if group is not None and group == described
         else None,
+        fault=InvalidMessage(Code.MISSING_ACCOUNT, _NO_ACCOUNT)
+        if _is_unclear(groups, group, submission.source)
+        else None,
     )
 
 
@@ -204,6 +207,15 @@ def _account_group(groups: Mapping[str, object], source: Source) -> str | None:
     if _USUAL_GROUP in groups:
         return _USUAL_GROUP
     return next(iter(groups)) if len(groups) == 1 else None
+
+
+def _is_unclear(groups: Mapping[str, object], group: str | None, source: Source) -> bool:
+    """Whether one of several groups may be the account: it is stated, and the user tells less.
+
+    The event is kept as it came until somebody says which type is meant: of what is taken in no
+    group is left.
+    """
+    return group is None and len(groups) > 1 and source.default_account is None
 
 
 def _user(event: _Event, properties: Mapping[str, object], options: Mapping[str, object]) -> object:

@@ -96,7 +96,8 @@ def _read(item: bytes | Parsed, submission: Submission) -> Reading:
         occurred_at=message.original_timestamp if message.timestamp is None else message.timestamp,
         properties=_properties(message.properties) if has_properties else None,
     )
-    if kind == "identify" and draft.account is None:
+    # An operator's word on a source comes before a word that its users' traits share with it.
+    if kind == "identify" and draft.account is None and not submission.source.default_account:
         draft.account = _account_of_traits(message)
     return Reading(
         draft,

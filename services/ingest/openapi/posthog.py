@@ -22,8 +22,8 @@ from services.ingest.results import Code
 TAG = "posthog"
 ABOUT = (
     "For the libraries of PostHog, unchanged: set their host, and a write key as the project's key."
-    " The account is the group of type `company` (`perennial sources`), else the only one; without"
-    " groups it is found by the person."
+    " The account is the group of type `company` (`perennial sources`), else the only one; of"
+    " several others the source has to say which. Without groups it is found by the person."
 )
 
 _UUID = "01944cf2-6a5f-7e4b-8c3d-2f1a0b9c8d7e"
@@ -40,7 +40,6 @@ _NO_GROUPS = one_of(
     {"type": ["null", "boolean", "number", "string", "array"]},
     {"maxProperties": 1, "additionalProperties": _ACCOUNT_OR_NONE},
     {"required": ["company"], "properties": {"company": _ACCOUNT_OR_NONE}},
-    {"minProperties": 2, "not": {"required": ["company"]}},
 )
 
 
