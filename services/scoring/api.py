@@ -198,7 +198,7 @@ def _add_state(app: FastAPI, sources: Sources) -> None:
         had none at first; `late` and `full` found none in time, or were the oldest of too many:
         both are in quarantine. `trouble`: `mostly_lost` where at least half of a week's (20 or
         more) have no account after an hour, `mostly_guessed` where as many have one that no
-        `group` call states.
+        `group` call states; none where the last 24 hours are well.
         """
         now = sources.clock()
         found = await sources.read(lambda connection: placing_figures.read_sources(connection, now))

@@ -195,7 +195,7 @@ async def run(
         placing_loop = frame.loop(SERVICE, "placing", limit_seconds=consume_limit(), needs=_NEEDS)
         placer = Worker(
             service=SERVICE,
-            consumer=Settled(unplaced, told, waited=placing_loop.excused),
+            consumer=Settled(unplaced, told, waited=placing_loop.excused, clock=clock),
             handler=Placing(
                 engine=engine, log=log, metrics=metrics, clock=clock, until=told, room=room
             ),

@@ -4,7 +4,7 @@ The driver asks of each element of an array whether it is a list, and encodes it
 columns of thousands of rows that takes several times as long (measured).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,8 +15,8 @@ MOMENT: Final = "timestamptz 'epoch' + {} * interval '1 microsecond'"
 """One of `moments` as a moment again: exact up to the year 2255, as it goes through a double."""
 
 
-def integers(numbers: list[int]) -> str:
-    return f"{{{str(numbers)[1:-1]}}}"
+def integers(numbers: Iterable[int]) -> str:
+    return f"{{{str(list(numbers))[1:-1]}}}"
 
 
 def texts(values: Sequence[str]) -> str:
@@ -30,6 +30,10 @@ def texts(values: Sequence[str]) -> str:
     return f'{{"{joined}"}}'
 
 
-def moments(values: Sequence[datetime]) -> str:
-    """As whole microseconds since 1970."""
-    return integers([(value - _EPOCH) // _MICROSECOND for value in values])
+def moments(values: Iterable[datetime]) -> str:
+    return integers(microseconds(values))
+
+
+def microseconds(values: Iterable[datetime]) -> list[int]:
+    """Since 1970."""
+    return [(value - _EPOCH) // _MICROSECOND for value in values]

@@ -9,18 +9,21 @@ from pydantic import Field, field_validator, model_validator
 from services.scoring import rules_file
 from services.scoring.domain.rules import Rules, RulesRejected, read_default
 from shared.log.topics import TOPICS
-from shared.messages import REJECTED, USAGE_EVENTS
+from shared.messages import REJECTED, UNPLACED_EVENTS, USAGE_EVENTS
 from shared.settings import Settings
 
+_DAY: Final = timedelta(days=1)
 _REPLAYABLE: Final = sum(
     (
         one.retention
         for one in TOPICS
-        if one.name in {USAGE_EVENTS, REJECTED} and one.retention is not None
+        if one.name in {UNPLACED_EVENTS, USAGE_EVENTS, REJECTED} and one.retention is not None
     ),
     timedelta(),
 )
-"""A record may lie in the log for so long, be rejected, and lie in quarantine."""
+"""So long a record may lie in the log until it is placed, then until it is counted or rejected,
+and then in quarantine.
+"""
 
 
 class ScoringSettings(Settings):
@@ -58,9 +61,10 @@ class ScoringSettings(Settings):
     )
     perennial_sweep_interval_seconds: float = Field(default=0.5, gt=0, le=60)
     perennial_backfill_settle_seconds: float = Field(
-        default=10,
+        default=15,
         ge=0,
-        description="quiet time after the last backfilled event before its accounts are scored",
+        description="quiet time after the last backfilled event before its accounts are scored;"
+        " longer than PERENNIAL_PLACING_SETTLE_SECONDS, as those that name no account come so late",
     )
     perennial_placing_settle_seconds: float = Field(
         default=10,
@@ -100,13 +104,18 @@ class ScoringSettings(Settings):
 
     @model_validator(mode="after")
     def _counts_nothing_twice(self) -> Self:
-        """What the log or the quarantine still holds may come again, as late as it may be sent."""
-        needed = timedelta(days=self.max_event_age_days) + _REPLAYABLE
+        """What the log or the quarantine still holds may come again, as late as it may be sent.
+
+        The longest way is that of an event that names no account, and waits in between.
+        """
+        wait = timedelta(hours=self.perennial_placing_wait_hours)
+        needed = timedelta(days=self.max_event_age_days) + wait + _REPLAYABLE
         if timedelta(days=self.perennial_event_id_retention_days) < needed:
             raise ValueError(
-                f"PERENNIAL_EVENT_ID_RETENTION_DAYS must be at least {needed.days}:"
-                f" MAX_EVENT_AGE_DAYS ({self.max_event_age_days}) and the retention of usage-events"
-                " and of rejected, or a replay counts events twice"
+                f"PERENNIAL_EVENT_ID_RETENTION_DAYS must be at least {-(-needed // _DAY)}:"
+                f" MAX_EVENT_AGE_DAYS ({self.max_event_age_days}), PERENNIAL_PLACING_WAIT_HOURS"
+                f" ({self.perennial_placing_wait_hours:g}) and the retention of unplaced-events,"
+                " usage-events and rejected, or a replay counts events twice"
             )
         return self
 

@@ -54,13 +54,15 @@ FROM unnest($1::text::bigint[]) AS n (user_key), LATERAL (
     SELECT * FROM scoring.memberships WHERE user_key = n.user_key OFFSET 0
 ) AS m
 """
-# The last before the first event, those between the first and the last, the next after that: a
-# product that states the account with each page has thousands of them, and they say the same. One
-# of an account that the user does not belong to any more must not stand for the one before it.
+# The last before the first event, those between the first and the last that say another account
+# than the one before, the next after that: a product that states the account with each page has
+# thousands of them, and they say the same. One of an account that the user does not belong to any
+# more must not stand for the one before it. OFFSET: one by one by the index; the planner takes all
+# users to be alike, and of one with thousands of both each call is compared with each account else.
 _CALLS: Final = """
 SELECT stated_at, account_id FROM scoring.group_calls AS g WHERE user_key = n.user_key
     AND EXISTS (SELECT FROM scoring.memberships AS m
-        WHERE m.user_key = g.user_key AND m.account_id = g.account_id)
+        WHERE m.user_key = g.user_key AND m.account_id = g.account_id OFFSET 0)
 """
 _GROUP_CALLS: Final = f"""
 SELECT n.user_key, c.stated_at, c.account_id
@@ -69,7 +71,10 @@ FROM (SELECT user_key, {MOMENT.format("first")} AS first, {MOMENT.format("last")
         AS n (user_key, first, last)) AS n,
 LATERAL (
     ({_CALLS} AND stated_at <= n.first ORDER BY stated_at DESC, account_id DESC LIMIT 1)
-    UNION ALL ({_CALLS} AND stated_at > n.first AND stated_at <= n.last)
+    UNION ALL (SELECT stated_at, account_id FROM (
+        SELECT *, lag(account_id) OVER (ORDER BY stated_at, account_id) AS before
+        FROM ({_CALLS} AND stated_at > n.first AND stated_at <= n.last) AS known
+    ) AS those WHERE account_id IS DISTINCT FROM before)
     UNION ALL ({_CALLS} AND stated_at > n.last ORDER BY stated_at, account_id LIMIT 1)
 ) AS c
 """

@@ -81,15 +81,20 @@ def read(
     for record in records:
         try:
             events.append(from_stored(record))
+        except InvalidMessage as error:
+            unreadable.append((record, error))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             unreadable.append((record, _why(record)))
     return events, unreadable
 
 
 def from_stored(record: StoredRecord) -> Unplaced:
-    """The event of a record; raises what the decoder does."""
+    """The event of a record; raises what the decoder does, and InvalidMessage."""
     value = record.value or b""
     event = _decode(value)
+    if event.occurred_at.tzinfo is None:
+        # It compares with no other moment.
+        raise InvalidMessage("invalid_message", "occurred_at: it has no time zone")
     return Unplaced(
         event=event,
         user=user_key(event.user),

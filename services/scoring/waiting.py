@@ -1,9 +1,15 @@
 """Looks after the events that wait: places those whose users are known by now, gives up the late.
 
 It asks the tables which users are known instead of being told: nothing is missed that was learnt
-while nobody looked. Each replica looks after the partitions of `unplaced-events` that it reads;
-where two do at once, during a rebalance, both append, intake counts each event once, and one of
-them finds the rows gone.
+while nobody looked. Each second it asks who became known since it last looked: that costs little
+however many wait, and finds all who were learnt in the order of our clocks. The full look asks of
+everybody who waits whether he is known, and so finds whom a wrong clock or a slow transaction has
+hidden. It comes at the start, with each partition that we are given, after an error, and again and
+again: as often as a twentieth of the time allows, at least every ten minutes. So nobody is missed,
+whatever the clocks do; at worst he waits for ten minutes more.
+
+Each replica looks after the partitions of `unplaced-events` that it reads; where two do at once,
+during a rebalance, both append, intake counts each event once, and one of them finds the rows gone.
 
 Order of effects: 1 append to `usage-events` and wait until durable, 2 delete the rows.
 """
@@ -12,7 +18,8 @@ import asyncio
 import operator
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -30,8 +37,16 @@ from shared.log import LogUnavailable, TopicPartition
 from shared.watchdog import Loop
 
 _LEAST_SECONDS: Final = 1.0
+_MOST_SECONDS: Final = 60.0
 _SHARE: Final = 0.05
-"""Of the time, for looking where nothing is found."""
+"""Of the time, for either look where nothing is found."""
+_FULL_SECONDS: Final = 600.0
+"""Between two full looks, at most."""
+_OVERLAP: Final = timedelta(seconds=60)
+"""Longer than any transaction of intake may last, between its clock and its commit."""
+_LEARNT_AT_ONCE: Final = 50_000
+_REST_SECONDS: Final = 2.0
+"""Between two signs of life while there is nothing to do."""
 _AWAY_SECONDS: Final = 2.0
 _USERS_LOOKED_AT: Final = 20_000
 _USERS_AT_ONCE: Final = 1_000
@@ -72,40 +87,67 @@ class Waiting:
         self._until = until
         self._room = room
         self._wait = wait
+        self._looked: AbstractSet[int] = frozenset()
+        """The partitions that had their full look, since the last error."""
+        self._full_at = 0.0
+        """When all of them have the next."""
+        self._since: datetime | None = None
+        """Up to when those who were learnt have been looked at."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look again and again until `stop`; seldom where a look takes long."""
         while not stop.is_set():
             pause = _AWAY_SECONDS
             try:
-                looking = await self.look(stop)
-                pause = max(_LEAST_SECONDS, looking / _SHARE)
+                finding = await self.look(stop)
+                pause = min(_MOST_SECONDS, max(_LEAST_SECONDS, finding / _SHARE))
             except Exception as error:
                 if not isinstance(error, LogUnavailable) and not _may_pass(error):
                     raise
                 log_.warning("waiting.away", cause=type(error).__name__)
-            self._loop.progressed()  # Also where it waits for a dependency: that is no standstill.
-            await stopped_within(stop, pause)
+            await self._rest(stop, pause)
+
+    async def _rest(self, stop: asyncio.Event, seconds: float) -> None:
+        """Where a look takes long it rests for longer than the watchdog bears silence."""
+        self._loop.progressed()  # Also where it waits for a dependency: that is no standstill.
+        while seconds > 0 and not await stopped_within(stop, min(seconds, _REST_SECONDS)):
+            seconds -= _REST_SECONDS
+            self._loop.progressed()
 
     async def look(self, stop: asyncio.Event) -> float:
-        """At every partition once; the seconds that finding out has taken, without what was done.
+        """At every partition once; the seconds that it takes to find who became known.
 
         Does nothing while it is not known up to when what is said of users is complete.
         """
         until = self._until()
         if until is None:
             return 0.0
-        async with self._engine.connect() as connection:
-            in_use = await waiting_store.partitions_in_use(connection)
         mine = {one.partition for one in self._assigned.assignment()}
+        is_full = time.monotonic() >= self._full_at
+        looked = frozenset[int]() if is_full else self._looked & mine
+        self._looked = frozenset()  # An error leaves it so: the next look is a full one.
+        began = time.monotonic()
+        async with self._engine.begin() as connection:
+            in_use = await waiting_store.partitions_in_use(connection)
+            learnt = await waiting_store.learnt_users(
+                connection,
+                sorted(in_use.keys() & looked),
+                since=min(self._since or until, until) - _OVERLAP,
+                until=until,
+                most=_LEARNT_AT_ONCE,
+            )
+        seconds = time.monotonic() - began
         partitions = deque(sorted(in_use.keys() & mine))
-        seconds = 0.0
+        asking = 0.0
 
         async def work_off() -> None:
-            nonlocal seconds
+            nonlocal asking
             while partitions and not stop.is_set():
                 partition = partitions.popleft()
-                seconds += await self._place_known(partition, until, stop)
+                if partition in looked:
+                    await self._place(partition, learnt.get(partition, ()), until, stop)
+                else:
+                    asking += await self._place_known(partition, until, stop)
                 await self._give_up(partition, in_use[partition], until, stop)
 
         try:
@@ -114,6 +156,9 @@ class Waiting:
                     group.create_task(work_off())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        if is_full:
+            self._full_at = time.monotonic() + min(_FULL_SECONDS, asking / _SHARE)
+        self._looked, self._since = mine, until
         return seconds
 
     async def _place_known(self, partition: int, until: datetime, stop: asyncio.Event) -> float:
@@ -128,16 +173,21 @@ class Waiting:
                 )
             seconds += time.monotonic() - began
             self._loop.progressed()
-            for first in range(0, len(known), _USERS_AT_ONCE):
-                await self._place(partition, known[first : first + _USERS_AT_ONCE], until, stop)
+            await self._place(partition, known, until, stop)
             if start is None:
                 break
         return seconds
 
     async def _place(
-        self, partition: int, users: Collection[int], until: datetime, stop: asyncio.Event
+        self, partition: int, users: Sequence[int], until: datetime, stop: asyncio.Event
     ) -> None:
         """Place what waits for these users, in steps."""
+        for first in range(0, len(users), _USERS_AT_ONCE):
+            await self._place_some(partition, users[first : first + _USERS_AT_ONCE], until, stop)
+
+    async def _place_some(
+        self, partition: int, users: Sequence[int], until: datetime, stop: asyncio.Event
+    ) -> None:
         wanted = list(users)
         while wanted and not stop.is_set():
             async with self._engine.connect() as connection:

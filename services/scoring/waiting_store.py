@@ -102,6 +102,30 @@ async def known_users(
     return known or (), last + 1 if count == most else None
 
 
+async def learnt_users(
+    connection: AsyncConnection,
+    partitions: Sequence[int],
+    *,
+    since: datetime,
+    until: datetime,
+    most: int,
+) -> dict[int, list[int]]:
+    """By partition, the waiting users of whom something was learnt after `since`, by `until`.
+
+    Looks at `most` memberships at most: where so many are learnt at once, others are left out.
+    """
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    if partitions:
+        connected = await driver(connection)
+        # With statistics of another day the planner would read the whole table, or for each user
+        # all that waits of a partition.
+        await connected.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        rows = await connected.fetch(_LEARNT_USERS, since, until, most, integers(list(partitions)))
+        for partition, user in rows:
+            found[partition].append(user)
+    return found
+
+
 async def of_users(
     connection: AsyncConnection, partition: int, users: Sequence[int], *, most: int
 ) -> tuple[list[Unplaced], bool]:
@@ -233,6 +257,16 @@ SELECT max(user_key), count(*), array_agg(user_key) FILTER (WHERE (
     SELECT true FROM scoring.memberships AS m
     WHERE m.user_key = users.user_key AND m.learnt_at <= $4 LIMIT 1
 )) FROM users
+"""
+# OFFSET: first who was learnt, then one by one whether he waits. Asked for in its order, no index
+# but that of the users will do.
+_LEARNT_USERS: Final = """
+SELECT p.partition, m.user_key
+FROM (SELECT DISTINCT user_key FROM (SELECT user_key FROM scoring.memberships
+    WHERE learnt_at > $1 AND learnt_at <= $2 LIMIT $3) AS m OFFSET 0) AS m,
+    unnest($4::text::int[]) AS p (partition)
+WHERE m.user_key = (SELECT user_key FROM scoring.waiting_events AS w
+    WHERE w.partition = p.partition AND w.user_key >= m.user_key ORDER BY user_key LIMIT 1)
 """
 # Up to the event with which they are too large together.
 _OF_USERS: Final = f"""

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cached_property
 from typing import Final, TypeAlias
 
 from shared.messages import PlacedBy
@@ -29,7 +30,7 @@ class Membership:
     """When we first heard of it, by our clock."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Standing:
     """All that is known of one user: at least one membership, and the `group` calls in order."""
 
@@ -42,6 +43,20 @@ class Standing:
     def known_since(self) -> datetime:
         """When we first heard of any account of the user."""
         return min(one.learnt_at for one in self.memberships.values())
+
+    @cached_property
+    def last_active_in(self) -> str | None:
+        """Where the user was active last. Found once: whoever is known in thousands of accounts
+        sends many events.
+        """
+        active = {name: one.last_active_at or _NEVER for name, one in self.memberships.items()}
+        last = max(active.values())
+        return min(name for name, at in active.items() if at == last) if last > _NEVER else None
+
+    @cached_property
+    def known_first_in(self) -> str:
+        accounts = self.memberships
+        return min(accounts, key=lambda name: (accounts[name].since, name))
 
 
 def place(occurred_at: datetime, standing: Standing) -> tuple[str, PlacedBy]:
@@ -57,14 +72,9 @@ def place(occurred_at: datetime, standing: Standing) -> tuple[str, PlacedBy]:
     later = bisect_right(calls, occurred_at, key=_moment)
     if later:
         return calls[later - 1][1], PlacedBy.GROUP_CALL
-    active = {name: one.last_active_at or _NEVER for name, one in accounts.items()}
-    last = max(active.values())
-    if last > _NEVER:
-        return min(name for name, at in active.items() if at == last), PlacedBy.LAST_ACTIVITY
-    if calls:
-        return calls[0][1], PlacedBy.FIRST_STATED
-    first = min(accounts, key=lambda name: (accounts[name].since, name))
-    return first, PlacedBy.FIRST_STATED
+    if (last := standing.last_active_in) is not None:
+        return last, PlacedBy.LAST_ACTIVITY
+    return calls[0][1] if calls else standing.known_first_in, PlacedBy.FIRST_STATED
 
 
 def _moment(call: GroupCall) -> datetime:

@@ -75,9 +75,15 @@ class SourcePlacing:
 
 
 def trouble(found: SourcePlacing) -> Trouble | None:
-    """What a source's tracking plan should change for; None: nothing, or too little to tell."""
+    """What a source's tracking plan should change for; None: nothing, or too little to tell.
+
+    A week tells, unless the last day tells that it is over: whoever has changed the plan, and let
+    in again what was given up, need not hear of it for the rest of the week.
+    """
+    day = found.day
     if found.lost >= max(_FEWEST, _MOST * found.all):
-        return Trouble.MOSTLY_LOST
+        lost = day.given_up + found.waiting_long
+        return Trouble.MOSTLY_LOST if lost >= _MOST * (lost + day.placed) else None
     if found.week.guessed >= max(_FEWEST, _MOST * found.all):
-        return Trouble.MOSTLY_GUESSED
+        return Trouble.MOSTLY_GUESSED if day.guessed >= _MOST * day.placed else None
     return None
