@@ -40,7 +40,7 @@ _STAYS_OF_ACCOUNT = (
     "figures of many accounts together: insights, peers, models",
     "files on machines where imports ran: --rejects, and the CSV itself",
 )
-_STAYS_OF_USER = ("the person's events, counted without a person",)
+_STAYS_OF_USER = ("the person's events that name an account, counted without a person",)
 
 Receipts = Annotated[
     Path | None,

@@ -29,7 +29,7 @@ def set_source(
     ] = None,
     default_account: Annotated[
         str | None,
-        typer.Option(help="account of events that name none; empty: such events are rejected"),
+        typer.Option(help="account of events that name none; empty: the one of their user, if any"),
     ] = None,
     account_group: Annotated[
         str | None,

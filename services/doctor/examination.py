@@ -50,8 +50,9 @@ class Examination:
                 await self._look(Area.INTAKE, log_checks.look_at_reading(log, engine, self.clock))
             if engine is not None:
                 await self._look_at_rows(engine)
-            if log is not None:
-                await self._look_at_keys(log, known)
+            ring = None if log is None else await self._look_at_keys(log, known)
+            if engine is not None:
+                await self._look_at_placing(engine, ring)
         if known.notifier is not None:
             await self._look(Area.MESSAGES, messages.look(known.notifier))
         return [finding for finding in self.findings if finding.area in self.only]
@@ -131,7 +132,6 @@ class Examination:
         checks: tuple[tuple[Area, Callable[[AsyncConnection], Awaitable[list[Finding]]]], ...] = (
             (Area.INTAKE, lambda one: log_checks.look_at_outboxes(one, self.clock)),
             (Area.SCORING, lambda one: scoring.look(one, self.clock)),
-            (Area.SCORING, lambda one: placing.look(one, self.clock())),
             (Area.MESSAGES, lambda one: messages.look_at_queue(one, self.clock)),
             (Area.CARE, lambda one: care.look(one, self.clock())),
         )
@@ -145,12 +145,25 @@ class Examination:
 
             await self._look(area, ask())
 
-    async def _look_at_keys(self, log: Log, known: Known) -> None:
+    async def _look_at_placing(self, engine: AsyncEngine, ring: KeyRing | None) -> None:
+        described = [] if ring is None else ring.sources()
+        served = {one.name for one in described if one.default_account is not None}
+
+        async def look() -> list[Finding]:
+            async with engine.connect() as connection:
+                return await placing.look(connection, self.clock(), served=served)
+
+        await self._look(Area.SCORING, look())
+
+    async def _look_at_keys(self, log: Log, known: Known) -> KeyRing | None:
+        """What the log says of sources and keys; None where it cannot be read."""
         secret = known.process.perennial_scoring_key if known.process is not None else None
         key = None if secret is None else secret.get_secret_value()
+        found: list[KeyRing] = []
 
         async def look() -> list[Finding]:
             ring: KeyRing = await keys.read_ring(log)
+            found.append(ring)
             now = self.clock()
             return [*key_checks.look(ring, now), *key_checks.look_at_console_key(ring, key, now)]
 
@@ -158,6 +171,7 @@ class Examination:
         if known.notifier is not None:
             url = known.notifier.scoring_url
             await self._look(Area.KEYS, key_checks.look_at_read_api(url, key))
+        return found[0] if found else None
 
     async def _look(self, area: Area, check: Awaitable[list[Finding]]) -> list[Finding]:
         self.on_progress(area)
