@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from shared.log import Consumer, Log, StoredRecord, TopicPartition
 from shared.log.partitioner import partition_of
 from shared.log.settled import Settled
@@ -73,6 +75,39 @@ async def test_what_is_too_young_is_held_until_its_moment_has_come(log: Log) -> 
         [batch] = await consumer.fetch(max_records=3, wait=WAIT)
         assert [stored.value for stored in batch.records] == [b"8", b"9"]
         assert batch.next == 10
+
+
+async def test_a_clock_of_the_log_that_is_ahead_of_ours_stops_nothing(log: Log) -> None:
+    topic, ours = await new_topic(log), datetime.now(UTC) - timedelta(hours=1)
+    until = _Until(ours - timedelta(seconds=1))
+    async with log.consume([topic], group=f"group-{uuid.uuid4().hex[:8]}") as consumer:
+        settled = Settled(consumer, until, waited=until.waited, clock=lambda: ours)
+        await append(log, topic, numbered(3))
+        await _until_held(settled, 3)
+        assert not await settled.fetch(max_records=10, wait=WAIT)
+        # All that was said by the moment when they came is known.
+        until.moment = ours
+        [batch] = await settled.fetch(max_records=10, wait=WAIT)
+        assert [stored.value for stored in batch.records] == [b"0", b"1", b"2"]
+
+
+async def test_what_is_held_of_all_partitions_is_bounded(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.log.settled._MOST_BYTES", 10)
+    topic, until = await new_topic(log, partitions=2), _Until()
+    keys = {partition_of(key.encode(), 2): key for key in "abcdefgh"}
+    await append(log, topic, numbered(20, key=keys[0]))
+    async with log.consume([topic], group=f"group-{uuid.uuid4().hex[:8]}") as consumer:
+        settled = Settled(consumer, until, waited=until.waited)
+        await _until_held(settled, 20)
+        await append(log, topic, numbered(20, key=keys[1], first=20))
+        for _ in range(3):
+            assert not await settled.fetch(max_records=100, wait=WAIT)
+        assert len(settled._young) == 1
+        until.moment = _FAR
+        taken = await take(settled, 40, max_records=100)
+    assert sorted(map(int, values(taken))) == list(range(40))
 
 
 async def test_a_young_partition_holds_up_no_other(log: Log) -> None:

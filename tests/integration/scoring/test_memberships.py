@@ -1,5 +1,6 @@
 """Who belongs to which account: learnt in intake's transactions, whatever came before or twice."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -43,6 +44,8 @@ MINUTE = timedelta(minutes=1)
 ADA = user_key("u1:ada")
 MORNING = datetime(2026, 6, 14, 9, 0, tzinfo=UTC)
 
+ALL = select(memberships)
+
 Dates = tuple[date | None, date | None, date | None, date]
 
 
@@ -60,6 +63,12 @@ class Feed:
         batch = batch_of(messages, first=held.next_offset, partition=partition)
         await self._intake.take_in(batch, held)
         self._held[partition] = held.after(batch)
+
+
+@pytest.fixture(params=["many", "few"])
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all rows of a transaction were enough to ask first who is known, or none."""
+    monkeypatch.setattr(learning, "_MANY", 1 if request.param == "many" else 1_000)
 
 
 @pytest.fixture
@@ -98,6 +107,7 @@ async def calls(engine: AsyncEngine) -> Sequence[tuple[int, datetime, str]]:
         return [(row[0], row[1], row[2]) for row in rows]
 
 
+@pytest.mark.usefixtures("rows")
 async def test_the_first_day_of_each_kind_and_the_last_of_all_are_kept(
     feed: Feed, engine: AsyncEngine, time: Time
 ) -> None:
@@ -126,6 +136,60 @@ async def test_the_first_day_of_each_kind_and_the_last_of_all_are_kept(
     ]
     async with engine.connect() as connection:
         assert set(await connection.scalars(select(memberships.c.learnt_at))) == {time.now}
+
+
+@pytest.mark.usefixtures("rows")
+async def test_days_of_one_batch_are_one_row(feed: Feed, engine: AsyncEngine) -> None:
+    await feed(
+        ada(1),
+        ada(2, MORNING - 3 * DAY),
+        ada(3, MORNING + DAY),
+        ada(4, MORNING - 5 * DAY, type="payment_failed"),
+        ada(5, MORNING + 2 * DAY, type="identify"),
+        ada(6, user="u1:bob"),
+        ada(7, MORNING - DAY, user="u1:bob"),
+    )
+    assert await known(engine) == {
+        # Paid on the 9th, active from the 11th to the 15th, identified on the 16th.
+        (ADA, "acme"): (None, date(2026, 6, 16), date(2026, 6, 9), date(2026, 6, 16)),
+        (user_key("u1:bob"), "acme"): (None, None, date(2026, 6, 13), date(2026, 6, 14)),
+    }
+    async with engine.connect() as connection:
+        moments = {row.user_key: row.last_active_at for row in await connection.execute(ALL)}
+    assert moments == {ADA: MORNING + DAY, user_key("u1:bob"): MORNING}
+
+
+async def test_what_another_transaction_adds_meanwhile_is_added_to(
+    feed: Feed, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "_MANY", 1)
+    early = MORNING - DAY
+    async with engine.begin() as other:
+        await other.execute(
+            insert(memberships).values(
+                user_key=ADA,
+                account_id="acme",
+                active_on=early.date(),
+                last_on=early.date(),
+                last_active_at=early,
+                learnt_at=NOW,
+            )
+        )
+        feeding = asyncio.create_task(feed(ada(1), ada(2, user="u1:bob")))
+        async with asyncio.timeout(20):
+            while not await other.scalar(_WAITS):  # noqa: ASYNC110 - a lock tells no event
+                await asyncio.sleep(0.01)
+    await feeding
+    assert await known(engine) == {
+        (ADA, "acme"): (None, None, early.date(), MORNING.date()),
+        (user_key("u1:bob"), "acme"): (None, None, MORNING.date(), MORNING.date()),
+    }
+
+
+_WAITS = text(
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+    " AND transactionid = pg_current_xact_id()::xid)"
+)
 
 
 async def test_when_a_user_was_first_heard_of_stays(
@@ -167,6 +231,7 @@ async def test_a_known_pair_costs_no_statement(feed: Feed, engine: AsyncEngine) 
     assert await known(engine) == {}
 
 
+@pytest.mark.usefixtures("rows")
 async def test_an_earlier_day_than_the_known_one_is_written(
     feed: Feed, engine: AsyncEngine
 ) -> None:
@@ -178,6 +243,7 @@ async def test_an_earlier_day_than_the_known_one_is_written(
     assert await last_active(engine) == {"acme": MORNING}
 
 
+@pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("at_once", [True, False], ids=["in one batch", "one after the other"])
 async def test_of_several_accounts_the_last_activity_is_exact(
     feed: Feed, engine: AsyncEngine, *, at_once: bool
@@ -196,6 +262,7 @@ async def test_of_several_accounts_the_last_activity_is_exact(
     }
 
 
+@pytest.mark.usefixtures("rows")
 async def test_a_new_owner_asks_the_tables_again(
     intake: Intake, feed: Feed, engine: AsyncEngine
 ) -> None:
@@ -218,6 +285,7 @@ async def test_what_is_remembered_is_bounded_and_its_loss_costs_a_statement_only
     assert len(await known(engine)) == 3
 
 
+@pytest.mark.usefixtures("rows")
 async def test_a_batch_that_fails_leaves_nothing_and_nothing_remembered(
     intake: Intake, feed: Feed, engine: AsyncEngine, owner: AsyncEngine
 ) -> None:

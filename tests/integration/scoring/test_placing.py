@@ -1,19 +1,25 @@
 """Events that name a user alone: placed at once, after a while, or given up; each counts once."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.ingest.events import placed
+from services.scoring import standings
 from services.scoring.domain.activity import user_key
 from services.scoring.intake import Intake
 from services.scoring.metrics import ScoringMetrics
 from services.scoring.placing import Placing
+from services.scoring.standings import read_standings
 from services.scoring.tables import (
+    account_day,
     erased_users,
     log_positions,
     outbox,
@@ -21,9 +27,11 @@ from services.scoring.tables import (
     waiting_events,
 )
 from services.scoring.waiting import Waiting
+from shared.database import driver, open_engine
+from shared.errors import InvalidMessage
 from shared.lifecycle import Frame
 from shared.log import Batch, StoredRecord, TopicPartition
-from shared.log.positions import mismatch
+from shared.log.positions import Fenced, mismatch
 from shared.log.postgres import PostgresLog
 from shared.messages import (
     REJECTED,
@@ -91,12 +99,18 @@ class Site:
             until=lambda: self.until,
             room=lambda: self.room,
         )
-        self.waiting = Waiting(
+        self.mine = frozenset({P0})
+        self.loop = frame.loop("scoring", "waiting")
+        self._log, self._metrics = log, metrics
+        self.waiting = self.looking_through(engine)
+
+    def looking_through(self, engine: AsyncEngine) -> Waiting:
+        return Waiting(
             engine=engine,
-            log=log,
-            metrics=metrics,
-            clock=time,
-            loop=frame.loop("scoring", "waiting"),
+            log=self._log,
+            metrics=self._metrics,
+            clock=self.time,
+            loop=self.loop,
             assigned=self,
             until=lambda: self.until,
             room=lambda: self.room,
@@ -104,9 +118,9 @@ class Site:
         )
 
     def assignment(self) -> frozenset[TopicPartition]:
-        return frozenset({P0})
+        return self.mine
 
-    async def learn(self, *events: UsageEvent, at: datetime = NOW - HOUR) -> None:
+    async def learn(self, *events: UsageEvent, at: datetime = NOW - SECOND) -> None:
         """Intake takes in what names user and account; first heard of at that moment."""
         now, self.time.now = self.time.now, at
         partition = TopicPartition(USAGE_EVENTS, 0)
@@ -393,11 +407,22 @@ async def test_who_is_erased_everywhere_neither_waits_nor_is_placed(site: Site) 
     assert (await site.placed(), await site.waits()) == ([], ["t-3"])
 
 
+async def test_a_clock_that_was_ahead_leaves_nobody_unknown_for_longer(site: Site) -> None:
+    await site.learn(call(1, "acme", MORNING), at=NOW + 365 * DAY)
+    await site.place(track(1))
+    await site.look()
+    assert await site.waits() == ["t-1"]
+    await site.learn(call(1, "acme", MORNING), call(2, "acme", MORNING), at=NOW - SECOND)
+    await site.look()
+    assert await site.placed() == [("t-1", "acme", PlacedBy.ONLY_ACCOUNT)]
+
+
 async def test_what_cannot_be_read_goes_to_quarantine_alone(site: Site) -> None:
-    await site.place(b"no json", track(1), encode(usage_event(user=None)))
+    nowhere = track(2, occurred_at=MORNING.replace(tzinfo=None))
+    await site.place(b"no json", track(1), encode(usage_event(user=None)), nowhere)
     assert await site.waits() == ["t-1"]
     async with site.engine.connect() as connection:
-        assert len((await connection.execute(select(outbox))).all()) == 2
+        assert len((await connection.execute(select(outbox))).all()) == 3
 
 
 @pytest.mark.parametrize(
@@ -421,3 +446,223 @@ async def test_many_events_are_placed_in_steps(
         one.id for one in sent if one.user != users[4]
     }
     assert await site.waits() == [one.id for one in sent if one.user == users[4]]
+
+
+async def test_a_long_rest_after_a_long_look_is_no_standstill(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scoring.waiting._SHARE", 1e-9)
+    monkeypatch.setattr("services.scoring.waiting._LEAST_SECONDS", 0.05)
+    monkeypatch.setattr("services.scoring.waiting._REST_SECONDS", 0.05)
+    site.loop.limit_seconds = 1.0
+    await site.place(track(1))
+    stop = asyncio.Event()
+    running = asyncio.create_task(site.waiting.run(stop))
+    # It has looked, and rests for a minute.
+    _, still = await asyncio.wait({running}, timeout=1.5)
+    overdue = site.loop.overdue()
+    stop.set()
+    await running
+    assert (still, overdue) == ({running}, None)
+
+
+async def test_of_calls_that_say_the_same_one_after_the_other_one_is_read(
+    site: Site, engine: AsyncEngine
+) -> None:
+    said = ["acme", "acme", "globex", "globex", "globex", "acme", "acme"]
+    calls = [call(number, name, MORNING + number * HOUR) for number, name in enumerate(said)]
+    await site.learn(*calls)
+    span = (MORNING - HOUR, MORNING + 6 * HOUR)
+    async with engine.connect() as connection:
+        found = (await read_standings(connection, {user_key(ADA): span}))[user_key(ADA)]
+    assert found.group_calls == [
+        (MORNING, "acme"),
+        (MORNING + 2 * HOUR, "globex"),
+        (MORNING + 5 * HOUR, "acme"),
+    ]
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    while not await condition():  # noqa: ASYNC110 - tables send no events
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first the next full look is ten minutes away."""
+    monkeypatch.setattr("services.scoring.waiting._SHARE", 1e-9)
+    monkeypatch.setattr("services.scoring.waiting._MOST_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_who_became_known_since_the_last_look_is_found_without_asking_of_everybody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scoring.waiting._USERS_AT_ONCE", 1)
+    await site.place(track(1), track(2, BOB), track(3, "u1:cleo"))
+    await site.look()
+    await site.learn(call(1, "acme", MORNING))
+    # In time order, and 59 seconds before the last look: its transaction took so long.
+    await site.learn(call(2, "globex", MORNING, BOB), at=NOW - 59 * SECOND)
+    await site.look()
+    assert [name for name, *_ in await site.placed()] == ["t-1", "t-2"]
+    await site.learn(call(3, "acme", MORNING, "u1:cleo"), at=NOW + SECOND)
+    await site.look()
+    assert await site.waits() == ["t-3"]
+    site.until = NOW + MINUTE
+    await site.look()
+    assert await site.waits() == []
+
+
+@pytest.mark.usefixtures("seldom")
+@pytest.mark.parametrize("cause", ["start", "time", "rebalance"])
+async def test_whom_a_wrong_clock_hides_the_full_look_finds(
+    site: Site, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cause == "time":
+        monkeypatch.setattr("services.scoring.waiting._FULL_SECONDS", 0.0)
+    await site.place(track(1))
+    await site.look()
+    await site.learn(call(1, "acme", MORNING), at=NOW - HOUR)
+    match cause:
+        case "start":
+            site.waiting = site.looking_through(site.engine)
+        case "rebalance":
+            await site.look()
+            assert await site.waits() == ["t-1"]
+            site.mine = frozenset()
+            await site.look()
+            site.mine = frozenset({P0})
+    await site.look()
+    assert await site.waits() == []
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_where_too_many_are_learnt_at_once_the_rest_is_left_to_the_full_look(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scoring.waiting._LEARNT_AT_ONCE", 2)
+    users = [f"u1:{number}" for number in range(5)]
+    await site.place(*(track(number, user) for number, user in enumerate(users)))
+    await site.look()
+    await site.learn(*(call(number, "acme", MORNING, user) for number, user in enumerate(users)))
+    await site.look()
+    assert len(await site.waits()) == 3
+    site.waiting = site.looking_through(site.engine)
+    await site.look()
+    assert await site.waits() == []
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_while_the_database_is_away_it_waits_and_then_looks_at_everybody(
+    site: Site,
+    database_url: str,
+    owner: AsyncEngine,
+    news: Callable[[], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.scoring.waiting._AWAY_SECONDS", 0.05)
+    url = make_url(database_url)
+    way = tmp_path / "socket"
+    around = url.update_query_dict({"host": str(way)}).render_as_string(hide_password=False)
+    await site.place(track(1))
+    stop = asyncio.Event()
+
+    async def is_told() -> bool:
+        return "waiting.away" in news()
+
+    async def is_placed() -> bool:
+        return not await site.waits()
+
+    async with open_engine(around, application="away") as engine, asyncio.timeout(30):
+        await site.learn(call(1, "acme", MORNING), at=NOW - HOUR)
+        running = asyncio.create_task(site.looking_through(engine).run(stop))
+        await until(is_told)
+        way.symlink_to(str(url.query["host"]))
+        await until(is_placed)
+        # And once more, in the midst of its work: nothing but a full look would find her.
+        way.unlink()
+        async with owner.begin() as connection:
+            await connection.execute(text(_END_AWAY))
+        await until(is_told)
+        await site.place(track(2, BOB))
+        await site.learn(call(2, "acme", MORNING, BOB), at=NOW - HOUR)
+        way.symlink_to(str(url.query["host"]))
+        await until(is_placed)
+        assert not running.done()
+        stop.set()
+        await running
+
+
+async def test_a_record_that_nobody_can_take_in_is_set_aside_as_it_was_sent(
+    site: Site, engine: AsyncEngine, frame: Frame
+) -> None:
+    held = await site.placing.claim(P0)
+    batch = batch_of([track(1)], partition=P0)
+    await site.placing.set_aside(batch, held, InvalidMessage("not_storable", "DataError"))
+    ((name, headers),) = await site.given_up()
+    assert (name, headers["__connect.errors.class.name"]) == ("t-1", b"InvalidMessage")
+    assert headers["perennial.code"] == b"not_storable"
+    # It is passed: the next goes on after it, and it neither waits nor counts as placed.
+    assert (await site.waits(), await site.placed(), await site.hours()) == ([], [], {})
+    assert (await site.placing.positions())[P0] == held.next_offset + 1
+    async with engine.connect() as connection:
+        row = (await connection.execute(select(log_positions))).mappings().one()
+    assert (row["passed"], row["quarantined"], row["counted"]) == (1, 1, 0)
+    counted = frame.registry.get_sample_value(
+        "perennial_unplaced_events_total", {"result": "quarantined"}
+    )
+    assert counted == 1
+
+
+async def test_who_lost_the_partition_sets_nothing_aside(site: Site) -> None:
+    held = await site.placing.claim(P0)
+    await site.placing.claim(P0)
+    with pytest.raises(Fenced):
+        await site.placing.set_aside(
+            batch_of([track(1)], partition=P0), held, InvalidMessage("not_storable", "DataError")
+        )
+    assert await site.given_up() == []
+
+
+_END_AWAY = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE application_name = 'away' AND datname = current_database()"
+)
+
+
+async def test_a_replay_to_the_account_of_its_source_counts_no_event_twice(
+    site: Site, engine: AsyncEngine
+) -> None:
+    """It was given up in the very moment in which it was placed."""
+    await site.learn(
+        msgspec.structs.replace(placed(track(1), "acme"), placed_by=PlacedBy.GROUP_CALL)
+    )
+    await site.learn(placed(track(1), "globex"))
+    async with engine.connect() as connection:
+        rows = (await connection.execute(select(account_day))).all()
+    assert [(row.account_id, row.events) for row in rows] == [("acme", 1)]
+
+
+async def test_each_group_call_finds_its_membership_however_many_its_user_has(
+    owner: AsyncEngine,
+) -> None:
+    """Most users have two accounts. A plan for these, of a user with 10,000 of them and 100,000
+    calls, compares each with each: a statement without an end.
+    """
+    member = "'a' || number, date '2026-01-01', timestamptz '2026-01-01'"
+    called = "'a' || number, timestamptz '2026-01-01' + number * interval '1 second'"
+    tables = {"memberships": ("last_on, learnt_at", member), "group_calls": ("stated_at", called)}
+    async with owner.begin() as connection:
+        for table, (columns, row) in tables.items():
+            await connection.execute(
+                text(
+                    f"INSERT INTO scoring.{table} (user_key, account_id, {columns})"
+                    f" SELECT number / 2, {row} FROM generate_series(1, 20000) AS number"
+                )
+            )
+            await connection.execute(text(f"ANALYZE scoring.{table}"))
+        connected = await driver(connection)
+        plan = await connected.fetch(f"EXPLAIN {standings._GROUP_CALLS}", "{1}", "{0}", "{1}")
+    assert [row[0] for row in plan if "Join Filter" in row[0] or "Seq Scan" in row[0]] == []

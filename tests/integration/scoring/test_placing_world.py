@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import failpoints
-from shared.messages import UnplacedEvent, UsageEvent
+from shared.messages import UnplacedEvent, UsageEvent, decode
 from tests.factories import NOW, usage_event
 from tests.integration.scoring.conftest import Time
 from tests.integration.scoring.placing_world import PLACES, UNPLACED, USAGE, World
@@ -154,6 +154,48 @@ async def test_each_event_counts_once_where_it_belongs_or_waits_or_is_in_quarant
     assert {name for name in world.sent if name not in world.counted} == set()
     assert await world.waits() == []
     await check(world)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_event_that_was_appended_under_two_accounts_counts_for_the_first(
+    engine: AsyncEngine, time: Time, monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    """More was known of its user the second time: too rare a chain of events for chance."""
+    world = World(engine, time)
+    monkeypatch.setattr(failpoints, "reach", world.reach)
+    first, event = said(10, "group", CONSULTANT, "acme"), track(13, CONSULTANT)
+    if waits:
+        world.accept(event)
+        await work(world)
+    world.accept(first)
+    if not waits:
+        world.accept(event)
+    world.dies_at = "waiting.before_delete" if waits else "placing.before_commit"
+    await work(world)
+    assert world.dies_at is None
+    world.accept(said(12, "group", CONSULTANT, "globex"))
+    await work(world)
+    placed = [
+        one.account
+        for partition in USAGE
+        for one in (decode(UsageEvent, record.value) for record in world.log.records[partition])
+        if one.placed_by is not None
+    ]
+    assert sorted(placed) == ["acme", "globex"]
+    await world.settle_down()
+    await check(world)
+    assert sum((await world.buckets()).values()) == 1
+
+
+async def work(world: World) -> None:
+    """Everybody does once what there is to do half a minute later."""
+    for partition in USAGE:
+        await world.take_in(partition, 100)
+    world.time.now += timedelta(seconds=30)
+    await world.horizon.look()
+    for partition in UNPLACED:
+        await world.place(partition, 100)
+    await world.look()
 
 
 async def check(world: World) -> None:

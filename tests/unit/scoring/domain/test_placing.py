@@ -1,7 +1,7 @@
 """Which account an event of a user belongs to: each rule, each tie, whatever the order."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import pytest
@@ -138,3 +138,32 @@ def test_the_order_in_which_it_was_learnt_decides_nothing(
     before = [call for call in calls if call[0] <= at]
     if len(memberships) > 1:
         assert (by is PlacedBy.GROUP_CALL) == bool(before)
+
+
+class _Walked(Mapping[str, Membership]):
+    """Memberships that count how often somebody goes through all of them."""
+
+    def __init__(self, memberships: Mapping[str, Membership]) -> None:
+        self._memberships = memberships
+        self.walks = 0
+
+    def __getitem__(self, account: str) -> Membership:
+        return self._memberships[account]
+
+    def __iter__(self) -> Iterator[str]:
+        self.walks += 1
+        return iter(self._memberships)
+
+    def __len__(self) -> int:
+        return len(self._memberships)
+
+
+@pytest.mark.parametrize("active", [NOW, None])
+def test_the_accounts_of_a_user_are_gone_through_once_not_with_each_event(
+    active: datetime | None,
+) -> None:
+    walked = _Walked({f"a-{number}": member(active=active) for number in range(50)})
+    known = Standing(memberships=walked)
+    assert {place(NOW, known)[0] for _ in range(100)} == {"a-0"}
+    # Who was active last, and where nobody was, who was known first.
+    assert walked.walks <= 2

@@ -47,3 +47,38 @@ def test_trouble_is_at_least_half_and_at_least_twenty(
     found: SourcePlacing, expected: Trouble | None
 ) -> None:
     assert trouble(found) is expected
+
+
+@pytest.mark.parametrize(
+    ("day", "waiting", "expected"),
+    [
+        pytest.param(Fates(), 0, Trouble.MOSTLY_LOST, id="a quiet day tells nothing"),
+        # 900 were given up in the week, and 900 of them placed when they were taken in again.
+        pytest.param(Fates(only_account=900), 0, None, id="it is over"),
+        pytest.param(Fates(only_account=30, late=30), 0, Trouble.MOSTLY_LOST, id="half of a day"),
+        pytest.param(Fates(only_account=31, full=30), 0, None, id="less than half"),
+        pytest.param(
+            Fates(only_account=40), 40, Trouble.MOSTLY_LOST, id="40 wait for over an hour"
+        ),
+        pytest.param(Fates(erased=30), 0, Trouble.MOSTLY_LOST, id="erased ones tell nothing"),
+    ],
+)
+def test_what_is_lost_is_told_until_a_day_is_well(
+    day: Fates, waiting: int, expected: Trouble | None
+) -> None:
+    week = Fates(late=900, only_account=900 - waiting)
+    found = SourcePlacing(source="shop", day=day, week=week, waiting=waiting, waiting_long=waiting)
+    assert trouble(found) is expected
+
+
+@pytest.mark.parametrize(
+    ("day", "expected"),
+    [
+        pytest.param(Fates(), Trouble.MOSTLY_GUESSED, id="a quiet day tells nothing"),
+        pytest.param(Fates(group_call=31, last_activity=30), None, id="less than half"),
+        pytest.param(Fates(group_call=30, first_stated=30), Trouble.MOSTLY_GUESSED, id="half"),
+    ],
+)
+def test_guesses_are_told_until_a_day_is_well(day: Fates, expected: Trouble | None) -> None:
+    found = SourcePlacing(source="shop", day=day, week=Fates(last_activity=900, group_call=100))
+    assert trouble(found) is expected
