@@ -353,8 +353,12 @@ async def test_a_source_whose_events_find_no_account_is_told_what_to_change(
     assert "2 wait for over an hour, 20 waited in vain, 8 were too many" in shop.what
     assert "group(userId, groupId)" in shop.do
     assert "perennial sources set shop --default-account" in shop.do
+    assert "perennial sources set shop --account-group TYPE" in shop.do
+    assert "PERENNIAL_WAITING_EVENTS" in shop.do  # for the 8
     assert desk.what.startswith("desk: 22 of 37 events without an account")  # 12 + 10
     assert "a guess" in desk.what
+    assert (await well.run("sources", "set", "shop", "--default-account", "acme")).exit_code == 0
+    assert await warned() == [desk]  # what was said to do is done
 
 
 async def test_18_topics_of_kafka_that_are_not_as_they_must_be(

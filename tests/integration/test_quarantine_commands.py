@@ -38,6 +38,7 @@ from shared.messages import (
     UNPLACED_EVENTS,
     USAGE_EVENTS,
     DirectoryChange,
+    PlacedBy,
     Source,
     UnplacedEvent,
     UsageEvent,
@@ -347,7 +348,8 @@ async def test_an_event_whose_account_was_not_found_takes_the_one_its_source_has
     assert json.loads(result.stdout)["to"] == {"usage-events": 1, "unplaced-events": 1}
     [(key, event)] = await stored(log, USAGE_EVENTS, UsageEvent)
     assert (key, event.account, event.user, event.id) == (b"acme", "acme", "u1:a", "u1:a-1")
-    assert (event.occurred_at, event.properties, event.placed_by) == (NOW, {"n": 1}, None)
+    assert (event.occurred_at, event.properties) == (NOW, {"n": 1})
+    assert event.placed_by is PlacedBy.ONLY_ACCOUNT
 
 
 async def test_a_topic_that_is_gone_is_in_the_way_of_nothing_else(

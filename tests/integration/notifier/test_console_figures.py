@@ -19,6 +19,7 @@ from services.notifier.domain.access import Role, Viewer
 from services.notifier.tables import audit, targets
 from shared.credentials import KeyRing, new_key
 from shared.credentials import Scope as KeyScope
+from shared.messages import Source
 from tests.integration.notifier.console_rig import Markup
 from tests.integration.notifier.ended import ended
 from tests.integration.notifier.rig import NOW, OWNER, Rig
@@ -334,6 +335,16 @@ async def test_a_source_shows_what_became_of_its_events_that_name_no_account(
     assert "7 wait now, the oldest since" in sections["lost"]
     assert "replay --code missing_account --source lost" in sections["lost"]
     assert "placed by a guess" in sections["guessed"]
+
+
+async def test_a_source_that_has_an_account_by_now_is_not_told_to_name_one(
+    console: Console,
+) -> None:
+    console.keys.put_source(Source(name="lost", default_account="acme"))
+    page = await console.get("/sources")
+    assert "Events that name no account count for acme" in page
+    assert "Most of a week's find none" not in page
+    assert "replay --code missing_account --source lost" in page
 
 
 async def test_without_scoring_the_sources_page_still_shows_keys(rig: Rig) -> None:

@@ -201,6 +201,21 @@ def test_runbooks_name_only_commands_that_exist() -> None:
     assert not wrong
 
 
+def test_runbooks_name_only_lines_of_logs_that_exist() -> None:
+    code = "".join(
+        path.read_text()
+        for part in ("services", "shared")
+        for path in (DEPLOY.parent / part).rglob("*.py")
+    )
+    named = {
+        match[1]
+        for path in RUNBOOKS.glob("*.md")
+        for match in re.finditer(r"`([a-z]+\.[a-z_]+)`", path.read_text())
+    }
+    assert "horizon.log_ends_before_positions" in named
+    assert not [one for one in named if f'"{one}"' not in code]
+
+
 def _commands(command: object) -> dict[str, Any]:
     """By name, each with its own."""
     found: dict[str, object] = getattr(command, "commands", {})

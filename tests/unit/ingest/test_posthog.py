@@ -152,7 +152,6 @@ def test_the_type_map_of_the_source_comes_last() -> None:
         pytest.param({"project": "p", "company": "acme"}, None, "acme", id="the usual of two"),
         pytest.param({"organization": "acme"}, None, "acme", id="the only one"),
         pytest.param({"org": "acme", "company": "x"}, "org", "acme", id="the source's own"),
-        pytest.param({"org": "acme", "project": "p"}, None, None, id="two, none the usual"),
         pytest.param({"project": "p"}, "org", None, id="the only one, but not the source's"),
         pytest.param({"company": None, "project": "p"}, None, None, id="the usual, but null"),
         pytest.param({}, None, None, id="none"),
@@ -173,6 +172,22 @@ def test_the_account_is_a_group_of_the_event(
         assert codes(nobody) == ["missing_account"]
     else:
         assert [event.account for event in events(result)] == [account]
+
+
+@BOTH
+def test_of_several_groups_somebody_has_to_say_which_is_the_account(wire: WireFormat) -> None:
+    """With the event as it came in quarantine a replay finds the account, without asking users."""
+    event = grouped({"org": "acme", "project": "p"})
+    result = take(wire, event)
+    assert codes(result) == ["missing_account"]
+    [reject] = result.rejects
+    assert isinstance(reject.item, bytes)
+    assert b'"org"' in reject.item
+    for source in (
+        Source(name="app", account_group="org"),
+        Source(name="app", default_account="acme"),
+    ):
+        assert [one.account for one in events(take(wire, event, source=source))] == ["acme"]
 
 
 @BOTH

@@ -184,6 +184,22 @@ def test_an_account_that_a_trait_states_badly_is_refused() -> None:
     assert codes(result) == ["invalid_account"]
 
 
+def test_the_account_of_a_source_comes_before_a_trait() -> None:
+    """It serves one account: what its CRM calls the company of a user is no other customer."""
+    identify = message(type="identify", context={}, traits={"company": {"id": "hubspot-9"}})
+    [event] = events(take(identify, source=Source(name="app", default_account="us")))
+    assert event.account == "us"
+
+
+def test_a_group_call_keeps_its_name_whatever_the_source_calls_others() -> None:
+    """By that name scoring knows that it says where its user works."""
+    source = Source(name="app", type_map={"group": "login", "report_exported": "feature_used"})
+    result = take(message(type="group"), message(messageId="m-2"), source=source)
+    assert [event.type for event in events(result)] == ["group", "feature_used"]
+    [event] = events(take(message(type="track", event="Group"), source=source))
+    assert event.type == "login"
+
+
 @pytest.mark.parametrize("kind", ["track", "page", "alias"])
 def test_traits_of_other_messages_name_no_account(kind: str) -> None:
     """Browsers send those of the last `identify` along with everything, however old they are."""
