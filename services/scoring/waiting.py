@@ -4,9 +4,10 @@ It asks the tables which users are known instead of being told: nothing is misse
 while nobody looked. Each second it asks who became known since it last looked: that costs little
 however many wait, and finds all who were learnt in the order of our clocks. The full look asks of
 everybody who waits whether he is known, and so finds whom a wrong clock or a slow transaction has
-hidden. It comes at the start, with each partition that we are given, after an error, and again and
-again: as often as a twentieth of the time allows, at least every ten minutes. So nobody is missed,
-whatever the clocks do; at worst he waits for ten minutes more.
+hidden. It comes at the start, with each partition that we are given, after an error, where more
+were learnt at once than are asked for, and again and again: as often as a twentieth of the time
+allows, at least every ten minutes. So nobody is missed, whatever the clocks do; at worst he waits
+for ten minutes more.
 
 Each replica looks after the partitions of `unplaced-events` that it reads; where two do at once,
 during a rebalance, both append, intake counts each event once, and one of them finds the rows gone.
@@ -115,7 +116,7 @@ class Waiting:
             self._loop.progressed()
 
     async def look(self, stop: asyncio.Event) -> float:
-        """At every partition once; the seconds that it takes to find who became known.
+        """At every partition once; the seconds that were spent in finding nobody.
 
         Does nothing while it is not known up to when what is said of users is complete.
         """
@@ -129,7 +130,7 @@ class Waiting:
         began = time.monotonic()
         async with self._engine.begin() as connection:
             in_use = await waiting_store.partitions_in_use(connection)
-            learnt = await waiting_store.learnt_users(
+            learnt, are_all = await waiting_store.learnt_users(
                 connection,
                 sorted(in_use.keys() & looked),
                 since=min(self._since or until, until) - _OVERLAP,
@@ -137,17 +138,20 @@ class Waiting:
                 most=_LEARNT_AT_ONCE,
             )
         seconds = time.monotonic() - began
+        if not are_all:  # More than one look asks for: whoever is left out is found by asking all.
+            is_full, looked = True, frozenset()
         partitions = deque(sorted(in_use.keys() & mine))
-        asking = 0.0
+        asking, placed = 0.0, 0
 
         async def work_off() -> None:
-            nonlocal asking
+            nonlocal asking, placed
             while partitions and not stop.is_set():
                 partition = partitions.popleft()
                 if partition in looked:
-                    await self._place(partition, learnt.get(partition, ()), until, stop)
+                    placed += await self._place(partition, learnt.get(partition, ()), until, stop)
                 else:
-                    asking += await self._place_known(partition, until, stop)
+                    found, took = await self._place_known(partition, until, stop)
+                    placed, asking = placed + found, asking + took
                 await self._give_up(partition, in_use[partition], until, stop)
 
         try:
@@ -159,12 +163,16 @@ class Waiting:
         if is_full:
             self._full_at = time.monotonic() + min(_FULL_SECONDS, asking / _SHARE)
         self._looked, self._since = mine, until
-        return seconds
+        if placed:
+            return 0.0
+        return seconds if are_all else seconds + asking
 
-    async def _place_known(self, partition: int, until: datetime, stop: asyncio.Event) -> float:
-        """Place what waits for users that are known; the seconds that finding them has taken."""
+    async def _place_known(
+        self, partition: int, until: datetime, stop: asyncio.Event
+    ) -> tuple[int, float]:
+        """Place what waits for users that are known: how much, and the seconds to find them."""
         start: int | None = None
-        seconds = 0.0
+        seconds, placed = 0.0, 0
         while not stop.is_set():
             began = time.monotonic()
             async with self._engine.connect() as connection:
@@ -173,22 +181,25 @@ class Waiting:
                 )
             seconds += time.monotonic() - began
             self._loop.progressed()
-            await self._place(partition, known, until, stop)
+            placed += await self._place(partition, known, until, stop)
             if start is None:
                 break
-        return seconds
+        return placed, seconds
 
     async def _place(
         self, partition: int, users: Sequence[int], until: datetime, stop: asyncio.Event
-    ) -> None:
-        """Place what waits for these users, in steps."""
+    ) -> int:
+        """Place what waits for these users, in steps; says how much."""
+        placed = 0
         for first in range(0, len(users), _USERS_AT_ONCE):
-            await self._place_some(partition, users[first : first + _USERS_AT_ONCE], until, stop)
+            some = users[first : first + _USERS_AT_ONCE]
+            placed += await self._place_some(partition, some, until, stop)
+        return placed
 
     async def _place_some(
         self, partition: int, users: Sequence[int], until: datetime, stop: asyncio.Event
-    ) -> None:
-        wanted = list(users)
+    ) -> int:
+        wanted, count = list(users), 0
         while wanted and not stop.is_set():
             async with self._engine.connect() as connection:
                 events, are_all = await waiting_store.of_users(
@@ -216,7 +227,9 @@ class Waiting:
                     await waiting_store.note(connection, partition, self._clock(), placed=gone)
                 failpoints.reach("waiting.after_delete")
                 self._metrics.count_placed(one.by for one in gone)
+                count += len(gone)
             self._loop.progressed()
+        return count
 
     async def _give_up(
         self, partition: int, waiting: waiting_store.InUse, until: datetime, stop: asyncio.Event

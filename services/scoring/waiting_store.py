@@ -109,21 +109,26 @@ async def learnt_users(
     since: datetime,
     until: datetime,
     most: int,
-) -> dict[int, list[int]]:
+) -> tuple[dict[int, list[int]], bool]:
     """By partition, the waiting users of whom something was learnt after `since`, by `until`.
 
-    Looks at `most` memberships at most: where so many are learnt at once, others are left out.
+    Looks at `most` memberships at most, and says whether these are all.
     """
     found: defaultdict[int, list[int]] = defaultdict(list)
-    if partitions:
-        connected = await driver(connection)
-        # With statistics of another day the planner would read the whole table, or for each user
-        # all that waits of a partition.
-        await connected.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
-        rows = await connected.fetch(_LEARNT_USERS, since, until, most, integers(list(partitions)))
-        for partition, user in rows:
+    if not partitions:
+        return found, True
+    connected = await driver(connection)
+    # With statistics of another day the planner would read the whole table, or for each user all
+    # that waits of a partition.
+    await connected.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+    rows = await connected.fetch(_LEARNT_USERS, since, until, most, integers(list(partitions)))
+    are_all = True
+    for partition, user in rows:
+        if partition is None:
+            are_all = user < most
+        else:
             found[partition].append(user)
-    return found
+    return found, are_all
 
 
 async def of_users(
@@ -261,9 +266,13 @@ SELECT max(user_key), count(*), array_agg(user_key) FILTER (WHERE (
 # OFFSET: first who was learnt, then one by one whether he waits. Asked for in its order, no index
 # but that of the users will do.
 _LEARNT_USERS: Final = """
+WITH learnt AS MATERIALIZED (
+    SELECT user_key FROM scoring.memberships WHERE learnt_at > $1 AND learnt_at <= $2 LIMIT $3
+)
+SELECT NULL AS partition, count(*) AS user_key FROM learnt
+UNION ALL
 SELECT p.partition, m.user_key
-FROM (SELECT DISTINCT user_key FROM (SELECT user_key FROM scoring.memberships
-    WHERE learnt_at > $1 AND learnt_at <= $2 LIMIT $3) AS m OFFSET 0) AS m,
+FROM (SELECT DISTINCT user_key FROM learnt OFFSET 0) AS m,
     unnest($4::text::int[]) AS p (partition)
 WHERE m.user_key = (SELECT user_key FROM scoring.waiting_events AS w
     WHERE w.partition = p.partition AND w.user_key >= m.user_key ORDER BY user_key LIMIT 1)
