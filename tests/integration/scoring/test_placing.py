@@ -538,7 +538,7 @@ async def test_whom_a_wrong_clock_hides_the_full_look_finds(
 
 
 @pytest.mark.usefixtures("seldom")
-async def test_where_too_many_are_learnt_at_once_the_rest_is_left_to_the_full_look(
+async def test_where_too_many_are_learnt_at_once_everybody_is_asked_for(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.scoring.waiting._LEARNT_AT_ONCE", 2)
@@ -546,9 +546,6 @@ async def test_where_too_many_are_learnt_at_once_the_rest_is_left_to_the_full_lo
     await site.place(*(track(number, user) for number, user in enumerate(users)))
     await site.look()
     await site.learn(*(call(number, "acme", MORNING, user) for number, user in enumerate(users)))
-    await site.look()
-    assert len(await site.waits()) == 3
-    site.waiting = site.looking_through(site.engine)
     await site.look()
     assert await site.waits() == []
 
